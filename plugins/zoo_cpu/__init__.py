@@ -1,0 +1,14 @@
+"""The CPU, through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zoo import hookimpl
+from zoo.types import Device
+from zoo_cpu.device import CpuDevice
+
+
+@hookimpl
+def zoo_devices() -> Iterable[Device]:
+    return [CpuDevice()]

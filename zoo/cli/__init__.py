@@ -1,0 +1,80 @@
+"""The ``zoo`` command. Each subcommand is one file beside this one, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from zoo import __version__
+from zoo.cli.common import run_safely
+from zoo.errors import suggestion
+
+COMMANDS = {
+    "devices": "zoo.cli.devices",
+    "doctor": "zoo.cli.doctor",
+    "models": "zoo.cli.models",
+    "plugins": "zoo.cli.plugins",
+    "run": "zoo.cli.run",
+}
+"""Command name to the module that holds it as ``command``."""
+
+SUMMARIES = {
+    "devices": "Devices: what is installed, what is available here, and why not.",
+    "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
+    "models": "Models that can be run, from every installed plugin.",
+    "plugins": "Plugins: what each one brings, and which could not be loaded.",
+    "run": "Score pairs with a model, or evaluate it on a data set.",
+}
+"""First lines of the commands' help, so that ``zoo --help`` imports none of them; a test holds them equal."""
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand when it is used, suggests a close name for a misspelt one, and reports faults as text."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = suggestion(args[0], COMMANDS)
+            hint = f" Did you mean '{close}'?" if close else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return run_safely(ctx, super().invoke)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # The vendor's scripts spell some options with underscores: --batch_size is --batch-size.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, prog_name="zoo")
+def main() -> None:
+    r"""Run rerankers from a model zoo on any device.
+
+    \b
+    zoo run zoo-reranker-tiny --mode single    score the demo pairs, offline
+    zoo models                                 what can be run
+    zoo devices                                where it can run
+    """

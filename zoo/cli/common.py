@@ -1,0 +1,118 @@
+"""What the commands share: the error boundary, verbosity, and where output goes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from zoo.errors import ZooError
+
+DEBUG = "zoo.debug"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run_safely(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
+    """Run a command. User faults end with ``Error: ...`` and exit code 1; tracebacks are for ``--debug``."""
+    try:
+        return invoke(ctx)
+    except ZooError as error:
+        if _debug(ctx):
+            raise
+        fail(str(error))
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+        raise
+    except Exception as error:
+        if _debug(ctx):
+            raise
+        fail(f"internal fault, please report it: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def fail(message: str) -> None:
+    """Say what is wrong on stderr and exit with 1."""
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(1)
+
+
+def _debug(ctx: click.Context) -> bool:
+    return bool(ctx.find_root().meta.get(DEBUG))
+
+
+def verbosity_options(function: F) -> F:
+    """``-v``, ``-q`` and ``--debug`` for a command."""
+
+    def set_level(ctx: click.Context, param: click.Parameter, value: int | bool) -> None:
+        if value:
+            ctx.meta[param.name or ""] = int(value)
+        level = 1 + ctx.meta.get("verbose", 0) - ctx.meta.get("quiet", 0)
+        _log_to_stderr({0: logging.WARNING, 1: logging.INFO}.get(max(level, 0), logging.DEBUG))
+
+    def set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        ctx.find_root().meta[DEBUG] = value
+
+    for option in (
+        click.option(
+            "--debug", is_flag=True, expose_value=False, callback=set_debug, is_eager=True, help="Show tracebacks."
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=set_level,
+            help="Only warnings and errors on stderr.",
+        ),
+        click.option("-v", "--verbose", count=True, expose_value=False, callback=set_level, help="Say more on stderr."),
+    ):
+        function = option(function)
+    return function
+
+
+def _log_to_stderr(level: int) -> None:
+    logger = logging.getLogger("zoo")
+    logger.setLevel(level)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.addHandler(_StderrHandler())
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever stderr is now, so that a program (or a test) may exchange it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "Warning: " if record.levelno >= logging.WARNING else ""
+        click.echo(prefix + record.getMessage(), err=True)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
+
+
+def print_json(value: object) -> None:
+    """One JSON document on stdout, characters as they are."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, as wide as the terminal; untruncated text where stdout is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        with console.capture() as capture:
+            console.print(table)
+        click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()))

@@ -1,0 +1,51 @@
+"""``zoo devices``"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zoo.catalogue import Catalogue, probe
+from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.types import Device
+
+
+@click.command("devices")
+@json_option
+@verbosity_options
+def command(as_json: bool) -> None:
+    """Devices: what is installed, what is available here, and why not."""
+    catalogue = Catalogue.installed()
+    rows = [describe(device) for device in catalogue.devices]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("device", "available", "precisions", "details"),
+        [[str(r["name"]), "yes" if r["available"] else "no", ", ".join(r["precisions"]), _details(r)] for r in rows],
+    )
+    for conflict in catalogue.conflicts():
+        if conflict.startswith("device"):
+            click.echo(f"Warning: {conflict}", err=True)
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """One device as the table, the JSON and ``zoo doctor`` show it. ``precisions`` are those it offers, its default first."""
+    available = probe(device)
+    return {
+        "name": device.name,
+        "aliases": list(device.aliases),
+        "available": available.ok,
+        "reason": available.reason,
+        "remedy": available.remedy,
+        "precisions": [name for name, info in device.precisions.items() if info.offered],
+        "on_request": {name: info.cost for name, info in device.precisions.items() if not info.offered},
+        "details": dict(available.details),
+    }
+
+
+def _details(row: dict[str, Any]) -> str:
+    if not row["available"]:
+        return f"{row['reason']}. {row['remedy']}".rstrip()
+    return ", ".join(f"{key} {value}" for key, value in row["details"].items())

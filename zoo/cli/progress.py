@@ -1,0 +1,46 @@
+"""Progress on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import click
+
+T = TypeVar("T")
+PLAIN_INTERVAL = 10.0
+"""Seconds between plain lines: enough to see that a job lives, few enough not to fill a log."""
+
+
+def progress(items: Iterable[T], total: int, label: str, *, bar: bool = True) -> Iterator[T]:
+    """``items``, with their count shown. ``bar`` False keeps to plain lines, where results share the terminal."""
+    if bar and sys.stderr.isatty():
+        return _with_bar(items, total, label)
+    return _with_lines(items, total, label)
+
+
+def _with_bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, total=total, description=label, console=Console(stderr=True), transient=True)
+
+
+def _with_lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    started = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= PLAIN_INTERVAL and done < total:
+            last, rate = now, done / (now - started)
+            click.echo(
+                f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left", err=True
+            )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

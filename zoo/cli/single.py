@@ -1,0 +1,99 @@
+"""``zoo run --mode single``: a relevance score for each pair."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from zoo.catalogue import Catalogue
+from zoo.cli.progress import progress
+from zoo.output import written_aside
+from zoo.pairs import PairSource, Record, read_pairs
+from zoo.resources import bundled
+from zoo.runner import RunSettings, open_run
+from zoo.scheduler import Scorer, Tally
+from zoo.types import Pair
+
+logger = logging.getLogger(__name__)
+
+DEMO = "bge-reranker-large_demo.txt"
+
+
+def score_pairs(
+    settings: RunSettings, data_path: str | None, *, output: Path | None, as_json: bool, normalize: bool
+) -> None:
+    """Check the whole input, then score it and write a line for each input line as results come in."""
+    catalogue = Catalogue.installed()
+    catalogue.card(settings.model)  # a misspelt name is said before a large input is read
+    source = read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer)
+    total = source.check()
+    destination = written_aside(output) if output else nullcontext(sys.stdout)
+    with open_run(catalogue, settings) as run, destination as handle:
+        started = time.perf_counter()
+        results = _scored_records(source, run.scorer)
+        for record, logits in progress(
+            results, total, "scored lines", bar=output is not None or not sys.stdout.isatty()
+        ):
+            handle.write(_json_lines(record, logits) if as_json else _vendor_line(record, logits, normalize))
+        handle.flush()
+        _report(run.scorer.tally, time.perf_counter() - started, run.max_length)
+
+
+def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record, list[float]]]:
+    """Each record with a logit for each of its pairs. Only the records whose pairs are being scored are held."""
+    waiting: deque[Record] = deque()
+
+    def pairs() -> Iterator[Pair]:
+        for record in source:
+            waiting.append(record)
+            yield from record.pairs
+
+    logits: list[float] = []
+    for _, logit in scorer.score(pairs()):
+        logits.append(logit)
+        if len(logits) == len(waiting[0].pairs):
+            yield waiting.popleft(), logits
+            logits = []
+
+
+def _report(tally: Tally, seconds: float, max_length: int) -> None:
+    """The closing line: nothing is cut without being counted."""
+    cut = f"{tally.passages_truncated} of {tally.pairs} passages cut to {max_length} tokens"
+    if tally.queries_truncated:
+        cut += f", {tally.queries_truncated} queries cut"
+    logger.info("%d pairs in %.2f s, %.1f pairs/s; %s", tally.pairs, seconds, tally.pairs / max(seconds, 1e-9), cut)
+    if tally.pairs > 1 and tally.lowest == tally.highest:
+        logger.warning(
+            "all %d scores are equal: the pairs are the same, or the model's classification head is not trained",
+            tally.pairs,
+        )
+
+
+def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> str:
+    """The vendor's form: the line's pairs and their score by Python's own repr (a list of scores for several pairs)."""
+    values = [sigmoid(logit) if normalize else logit for logit in logits]
+    pairs = [list(pair) for pair in record.pairs]
+    return f"{pairs!r}-相似度:{values[0] if len(values) == 1 else values!r}\n"
+
+
+def _json_lines(record: Record, logits: Sequence[float]) -> str:
+    return "".join(
+        json.dumps(
+            {"query": pair.query, "passage": pair.passage, "logit": logit, "score": sigmoid(logit)}, ensure_ascii=False
+        )
+        + "\n"
+        for pair, logit in zip(record.pairs, logits, strict=True)
+    )
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + e^-logit) without overflow at either end."""
+    small = math.exp(-abs(logit))
+    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

@@ -1,0 +1,125 @@
+"""From a user's settings to an open run: card, device, checkpoint, artifact, session."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo import artifacts
+from zoo.card import ModelCard
+from zoo.catalogue import Catalogue, probe
+from zoo.errors import NotInstalledError, ZooError
+from zoo.pipeline import Pipeline
+from zoo.scheduler import Scorer
+from zoo.types import Artifact, Checkpoint, Device, Precision, SessionOptions
+from zoo.weights import Want, find_checkpoint
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_LENGTH = 512
+"""The vendor's default for ``--shape``, and for the query inside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a user asked for; None means the model's or the device's own default."""
+
+    model: str
+    ckpt: Path | None = None
+    config_path: Path | None = None
+    target: str | None = None
+    precision: Precision | None = None
+    batch_size: int = 1
+    max_length: int | None = None
+    query_max_length: int = DEFAULT_LENGTH
+    threads: int | None = None
+    offline: bool = False
+    device_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A model ready to score on a device, and what it was made from."""
+
+    card: ModelCard
+    device: Device
+    precision: Precision
+    max_length: int
+    checkpoint: Checkpoint
+    artifact: Artifact
+    pipeline: Pipeline
+    scorer: Scorer
+
+
+@contextmanager
+def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
+    """Find everything a run needs, open the session, and close it on every path out. Raises ZooError."""
+    card = catalogue.card(settings.model)
+    architecture = catalogue.architecture(card.architecture)
+    device, selector = choose_device(catalogue, settings.target)
+    precision = choose_precision(device, settings.precision)
+    max_length = settings.max_length or min(DEFAULT_LENGTH, card.max_length)
+    if settings.ckpt is not None and not settings.ckpt.is_file():
+        raise ZooError(
+            f"--ckpt {settings.ckpt}: no such file. It takes an ONNX file (or an engine that '{device.name}' can load)"
+        )
+    if card.notice:
+        logger.warning("%s", card.notice)
+
+    want = Want(weights=settings.ckpt is None, offline=settings.offline)
+    checkpoint = find_checkpoint(card, want, settings.config_path)
+    model = architecture(card, checkpoint, max_length=max_length, query_max_length=settings.query_max_length)
+    pipeline = Pipeline.of(catalogue, device, model)
+    if settings.ckpt is not None:
+        artifact = Artifact(model=settings.ckpt, precision="fp32", origin="--ckpt")
+    else:
+        artifact = artifacts.obtain(pipeline, checkpoint, model.task, device.recipe(precision), precision)
+    logger.info("model: %s (%s) on %s in %s", artifact.model, artifact.origin, device.name, precision)
+    options = SessionOptions(
+        precision=precision,
+        batch_size=settings.batch_size,
+        max_length=max_length,
+        threads=settings.threads,
+        selector=selector,
+        extra=settings.device_options,
+    )
+    with device.open(artifact, options) as session:
+        yield OpenRun(
+            card=card,
+            device=device,
+            precision=precision,
+            max_length=max_length,
+            checkpoint=checkpoint,
+            artifact=artifact,
+            pipeline=pipeline,
+            scorer=Scorer(pipeline, session, settings.batch_size),
+        )
+
+
+def choose_device(catalogue: Catalogue, target: str | None) -> tuple[Device, str]:
+    """The device ``target`` names (``sdaa``, ``sdaa:1``) and the part after the colon; None is the best one available."""
+    if target is None:
+        return catalogue.default_device(), ""
+    name, _, selector = target.partition(":")
+    device = catalogue.device(name)
+    available = probe(device)
+    if not available.ok:
+        raise NotInstalledError(
+            f"the device '{device.name}' is not available here: {available.reason}. {available.remedy}".rstrip()
+        )
+    return device, selector
+
+
+def choose_precision(device: Device, asked: Precision | None) -> Precision:
+    """The precision asked for, or the device's default. What it costs is said where the device would not choose it itself."""
+    if asked is None:
+        return next(iter(device.precisions))
+    if asked not in device.precisions:
+        raise ZooError(f"the device '{device.name}' cannot run in {asked}; it runs in {', '.join(device.precisions)}")
+    info = device.precisions[asked]
+    if not info.offered:
+        logger.warning("%s on '%s': %s", asked, device.name, info.cost)
+    return asked
