@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from zoo import artifacts
 from zoo.card import ModelCard
@@ -14,30 +13,11 @@ from zoo.catalogue import Catalogue, probe
 from zoo.errors import NotInstalledError, ZooError
 from zoo.pipeline import Pipeline
 from zoo.scheduler import Scorer
+from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Artifact, Checkpoint, Device, Precision, SessionOptions
 from zoo.weights import Want, find_checkpoint
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_LENGTH = 512
-"""The vendor's default for ``--shape``, and for the query inside it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """What a user asked for; None means the model's or the device's own default."""
-
-    model: str
-    ckpt: Path | None = None
-    config_path: Path | None = None
-    target: str | None = None
-    precision: Precision | None = None
-    batch_size: int = 1
-    max_length: int | None = None
-    query_max_length: int = DEFAULT_LENGTH
-    threads: int | None = None
-    offline: bool = False
-    device_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

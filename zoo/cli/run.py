@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.common import json_option, verbosity_options
-from zoo.runner import DEFAULT_LENGTH, RunSettings
+from zoo.settings import DEFAULT_LENGTH, RunSettings
 
 
 class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on

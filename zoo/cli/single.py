@@ -17,8 +17,9 @@ from zoo.cli.progress import progress
 from zoo.output import written_aside
 from zoo.pairs import PairSource, Record, read_pairs
 from zoo.resources import bundled
-from zoo.runner import RunSettings, open_run
+from zoo.runner import open_run
 from zoo.scheduler import Scorer, Tally
+from zoo.settings import RunSettings
 from zoo.types import Pair
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,26 @@
+"""``zoo doctor``"""
+
+from __future__ import annotations
+
+import click
+
+from zoo.catalogue import Catalogue
+from zoo.cli.common import json_option, print_json, verbosity_options
+from zoo.doctor import examine
+
+
+@click.command("doctor")
+@click.option("--offline", is_flag=True, help="Do not ask whether the hub can be reached.")
+@json_option
+@verbosity_options
+def command(offline: bool, as_json: bool) -> None:
+    """One page about this machine: versions, devices, threads, caches, hub."""
+    sections = examine(Catalogue.installed(), offline=offline)
+    if as_json:
+        print_json(sections)
+        return
+    width = max(len(name) for facts in sections.values() for name in facts)
+    for section, facts in sections.items():
+        click.echo(click.style(section, bold=True))
+        for name, value in facts.items():
+            click.echo(f"  {name:<{width}}  {value}")

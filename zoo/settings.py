@@ -1,0 +1,29 @@
+"""What a user asked for, free of anything that computes: commands import it before they know that they will run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.types import Precision
+
+DEFAULT_LENGTH = 512
+"""The vendor's default for ``--shape``, and for the query inside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a user asked for; None means the model's or the device's own default."""
+
+    model: str
+    ckpt: Path | None = None
+    config_path: Path | None = None
+    target: str | None = None
+    precision: Precision | None = None
+    batch_size: int = 1
+    max_length: int | None = None
+    query_max_length: int = DEFAULT_LENGTH
+    threads: int | None = None
+    offline: bool = False
+    device_options: Mapping[str, str] = field(default_factory=dict)
