@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TextIO
 
 from zoo.errors import ZooError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -22,8 +25,15 @@ def written_aside(path: Path) -> Iterator[TextIO]:
         handle = partial.open("w", encoding="utf-8")
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror}") from error
-    with handle:
-        yield handle
-        handle.flush()
-        os.fsync(handle.fileno())
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+    except BaseException:
+        if partial.stat().st_size:
+            logger.warning("what was written before the fault is kept in %s", partial)
+        else:
+            partial.unlink()
+        raise
     partial.replace(path)

@@ -32,6 +32,7 @@ class PairSource:
     """
 
     def __init__(self, source: Path | BinaryIO) -> None:
+        self._kept: IO[bytes] | None = None
         if isinstance(source, Path):
             self.name, self._path = str(source), source
             if not source.is_file():
@@ -40,10 +41,17 @@ class PairSource:
                 )
         else:
             self.name = "<stdin>"
-            self._kept = tempfile.NamedTemporaryFile(prefix="zoo-pairs-")  # noqa: SIM115  # lives as long as this object
+            self._kept = tempfile.NamedTemporaryFile(prefix="zoo-pairs-")  # noqa: SIM115  # until __exit__
             shutil.copyfileobj(source, self._kept)
             self._kept.flush()
             self._path = Path(self._kept.name)
+
+    def __enter__(self) -> PairSource:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     def __iter__(self) -> Iterator[Record]:
         tabular = self.name.endswith((".tsv", ".tab"))

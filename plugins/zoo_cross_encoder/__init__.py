@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from zoo import hookimpl
+from zoo import Reranker, hookimpl
 from zoo.hookspecs import ArchitectureFactory
 from zoo.resources import bundled
-from zoo_cross_encoder.reranker import CrossEncoder
 
 
 @hookimpl
@@ -18,4 +18,11 @@ def zoo_models() -> Iterable[Path]:
 
 @hookimpl
 def zoo_architectures() -> Mapping[str, ArchitectureFactory]:
-    return {"cross-encoder": CrossEncoder}
+    return {"cross-encoder": open_cross_encoder}
+
+
+def open_cross_encoder(*args: Any, **kwargs: Any) -> Reranker:
+    """``CrossEncoder(...)``, imported when a run opens one: listing models needs no tokenizer."""
+    from zoo_cross_encoder.reranker import CrossEncoder
+
+    return CrossEncoder(*args, **kwargs)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from zoo.catalogue import Catalogue
@@ -33,10 +33,12 @@ def score_pairs(
     """Check the whole input, then score it and write a line for each input line as results come in."""
     catalogue = Catalogue.installed()
     catalogue.card(settings.model)  # a misspelt name is said before a large input is read
-    source = read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer)
-    total = source.check()
     destination = written_aside(output) if output else nullcontext(sys.stdout)
-    with open_run(catalogue, settings) as run, destination as handle:
+    with ExitStack() as stack:
+        source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))
+        total = source.check()
+        handle = stack.enter_context(destination)
+        run = stack.enter_context(open_run(catalogue, settings))
         started = time.perf_counter()
         results = _scored_records(source, run.scorer)
         for record, logits in progress(
