@@ -25,7 +25,7 @@ SUMMARIES = {
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
     "models": "Models that can be run, from every installed plugin.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
-    "run": "Score pairs with a model, or evaluate it on a data set.",
+    "run": "Score pairs with MODEL, or evaluate it on a data set.",
 }
 """First lines of the commands' help, so that ``zoo --help`` imports none of them; a test holds them equal."""
 
