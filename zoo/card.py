@@ -21,7 +21,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dataset: str
     """Data set and language, for example ``mldr/en``."""
     metric: str
+    """For example ``ndcg@10``."""
     value: float
+    """What was published or measured."""
     tolerance: float
     """Largest absolute difference that still counts as reproduced."""
     settings: str
@@ -34,10 +36,13 @@ class CardFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The keys of a card's TOML file; an unknown key is an error."""
 
     description: str
+    """One line for listings."""
     architecture: str
     """Name of an architecture some installed plugin offers."""
     license: str
+    """Licence of the weights."""
     languages: list[str]
+    """Language codes, or ``multilingual``."""
     max_length: int
     """Longest input in tokens that the model's positions allow."""
     hub: str | None = None
@@ -51,6 +56,7 @@ class CardFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notice: str | None = None
     """Said on stderr on every run."""
     reference: list[Reference] = []
+    """Values to hold results against."""
 
 
 class ModelCard(CardFields, frozen=True, kw_only=True):

@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="zoo")
 def main() -> None:
-    r"""Run rerankers from a model zoo on any device.
+    """Run rerankers from a model zoo on any device.
 
     \b
     zoo run zoo-reranker-tiny --mode single    score the demo pairs, offline

@@ -1,0 +1,67 @@
+"""The documentation says what the program does: generated parts are fresh, nothing is left out, examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from conftest import ROOT, Zoo
+from test_cli import commands
+from zoo import hookspecs
+
+DOCS = ROOT / "docs"
+
+
+def test_generated_pages_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, DOCS / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (DOCS / "cli.md").read_text(encoding="utf-8")
+    for name, command in commands():
+        assert f"## zoo {name}" in page
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert f"`{parameter.opts[0]}`" in page, f"{name} {parameter.opts[0]}"
+
+
+def test_every_hook_is_documented_by_its_docstring() -> None:
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    for group in (hookspecs.CatalogueSpecs, hookspecs.StageSpecs):
+        for name, function in vars(group).items():
+            if callable(function):
+                assert function.__doc__, name
+                assert f"#### `{name}(" in page
+    assert set(hookspecs.STAGES) == {name for name in vars(hookspecs.StageSpecs) if not name.startswith("_")}
+
+
+def test_every_hook_is_used_by_a_test() -> None:
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    for group in (hookspecs.CatalogueSpecs, hookspecs.StageSpecs):
+        for name in vars(group):
+            if not name.startswith("_"):
+                assert re.search(rf"def {name}\(", tests), name
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), ROOT / "README.md"]), ids=lambda path: path.name)
+def test_links_lead_somewhere(page: object) -> None:
+    assert isinstance(page, type(DOCS))
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_output_shown_in_the_readme_is_what_the_command_prints(zoo: Zoo) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\[\[.*\]\]-相似度:-?\d.*$", readme, re.MULTILINE)
+    printed = zoo("run", "zoo-reranker-tiny", "--mode", "single").stdout.splitlines()
+    assert [line.split("-相似度:")[0] for line in shown] == [line.split("-相似度:")[0] for line in printed]
+    for line, actual in zip(shown, printed, strict=True):
+        assert float(line.split("-相似度:")[1]) == pytest.approx(float(actual.split("-相似度:")[1]), abs=1e-3)
