@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from zoo import Reranker, hookimpl
 from zoo.catalogue import Catalogue, probe
 from zoo.errors import NotInstalledError, PluginError, UnknownNameError
 from zoo.pipeline import Pipeline
-from zoo.types import Availability, PrecisionInfo
+from zoo.types import Artifact, Availability, Checkpoint, ExportRequest, PrecisionInfo
 from zoo_cpu.device import CpuDevice
 
 
@@ -146,6 +147,28 @@ def test_precedence_is_guest_then_model_then_device_then_default() -> None:
     )
     assert pipeline.postprocess({}).tolist() == [1.0]
     assert calls == ["guest", "model", "device"]
+
+
+def test_any_participant_may_export_or_infer_in_place_of_the_default(tmp_path: Path) -> None:
+    class Participant:
+        @hookimpl
+        def export(self, request: ExportRequest) -> Artifact:
+            model = request.folder / "model.bin"
+            model.write_bytes(b"weights")
+            return Artifact(model=model, precision=request.precision, origin="made here")
+
+        @hookimpl
+        def infer(self, session: object, inputs: Mapping[str, Any]) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result({"doubled": inputs["x"] * 2})
+            return future
+
+    pipeline = Pipeline([("model", Participant())])
+    checkpoint = Checkpoint(folder=tmp_path, served_by="test")
+    request = ExportRequest(checkpoint=checkpoint, task="x", recipe=("export",), precision="fp16", folder=tmp_path)
+    assert pipeline.export(request).model.read_bytes() == b"weights"
+    nobody: Any = None  # the default would call the session
+    assert pipeline.infer(nobody, {"x": 21}).result() == {"doubled": 42}  # type: ignore[dict-item]
 
 
 def test_a_stage_nobody_answers_is_an_error_that_names_the_participants() -> None:
