@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,11 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def zoo() -> Zoo:
     """``zoo("run", "model", ..., input=...)`` gives a result with ``stdout``, ``stderr`` and ``exit_code``."""
 
+    # Before 8.2, click mixes stderr into stdout unless it is told not to.
+    separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+
     def call(*args: object, input: str | bytes | None = None) -> Result:
-        return CliRunner().invoke(main, [str(arg) for arg in args], input=input, prog_name="zoo")
+        return CliRunner(**separate).invoke(main, [str(arg) for arg in args], input=input, prog_name="zoo")
 
     return call
 
