@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.card import ModelCard
-from zoo.errors import ZooError
+from zoo.errors import InputError, ZooError
 from zoo.resources import zoo_home
 from zoo.types import Checkpoint
 
@@ -34,6 +35,10 @@ class Want:
     offline: bool = False
     pickled: bool = False
     """Accept ``pytorch_model.bin`` too (read without executing what is in it)."""
+    exported: bool = True
+    """Accept a model file in place of weights."""
+    before_download: Callable[[], None] = lambda: None
+    """Called before weights are fetched from afar; raises ZooError where they could not be used."""
 
     def lacks(self, folder: Path) -> str:
         """What ``folder`` is missing, or an empty string."""
@@ -42,16 +47,67 @@ class Want:
         missing = [name for name in TOKENIZER_FILES if not (folder / name).is_file()]
         if missing:
             return f"has no {' and no '.join(missing)}"
-        if not self.weights or onnx_file(folder) or any(folder.glob("*.safetensors")):
+        if not self.weights or (self.exported and onnx_file(folder)) or any(folder.glob("*.safetensors")):
             return ""
         if any(folder.glob("pytorch_model*.bin")):
             return "" if self.pickled else "has only pickled weights (pytorch_model.bin); --allow-pickle reads them"
-        return "has neither model.onnx nor *.safetensors"
+        return "has neither model.onnx nor *.safetensors" if self.exported else "has no *.safetensors"
 
 
 def onnx_file(folder: Path) -> Path | None:
     """The exported model inside a checkpoint folder, where there is one."""
     return next((folder / place for place in ONNX_PLACES if (folder / place).is_file()), None)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files a checkpoint's weights are read from: safetensors where there are any, else pickled ones; one or all shards."""
+    for single, index, pattern in (
+        ("model.safetensors", "model.safetensors.index.json", "*.safetensors"),
+        ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*.bin"),
+    ):
+        if (folder / single).is_file():
+            return [folder / single]
+        if files := sorted(folder.glob(pattern)):
+            return [*files, *([folder / index] if (folder / index).is_file() else [])]
+    raise ZooError(f"{folder} has no weights: neither *.safetensors nor pytorch_model.bin")
+
+
+def float32_bytes(folder: Path) -> int:
+    """Bytes the checkpoint's weights take in float32."""
+    total = 0
+    for path in weight_files(folder):
+        total += _safetensors_float32(path) if path.suffix == ".safetensors" else path.stat().st_size
+    return total
+
+
+def _safetensors_float32(path: Path) -> int:
+    """4 bytes an element, counted from the header (8 bytes of length, then JSON)."""
+    try:
+        with path.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+    except (ValueError, OverflowError, MemoryError, KeyError, TypeError) as error:
+        raise InputError(path, None, f"is no safetensors file: {type(error).__name__}") from error
+    return sum(4 * math.prod(shape) for shape in shapes)
+
+
+def model_files(model: Path) -> list[Path]:
+    """A model file and those beside it that hold its weights."""
+    try:
+        import onnx
+    except ImportError:  # exporters name external data after the file
+        return [model, *sorted(path for path in model.parent.glob(f"{model.name}*") if path != model)]
+    try:
+        proto = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's classes differ between its versions
+        raise InputError(model, None, f"is no ONNX file: {error}") from error
+    tensors = [*proto.graph.initializer, *(a.t for node in proto.graph.node for a in node.attribute if a.HasField("t"))]
+    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    files = [model, *sorted(model.parent / place for place in places)]
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        raise InputError(model, None, f"keeps its weights in {', '.join(absent)}, which must lie beside it")
+    return files
 
 
 Source = Callable[[ModelCard, Want], "Path | str"]
@@ -132,6 +188,7 @@ def _hub_cache(card: ModelCard, want: Want) -> Path | str:
 def _hub(card: ModelCard, want: Want) -> Path | str:
     if is_offline(want.offline):
         return "not asked (offline)"
+    want.before_download()
     from huggingface_hub import snapshot_download
 
     assert card.hub
@@ -148,6 +205,7 @@ def _modelscope(card: ModelCard, want: Want) -> Path | str:
         return "not asked (offline)"
     if importlib.util.find_spec("modelscope") is None:
         return "its package is not installed (pip install modelscope)"
+    want.before_download()
     from modelscope import snapshot_download
 
     logger.info("downloading %s from ModelScope", card.modelscope)
