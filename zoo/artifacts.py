@@ -151,6 +151,7 @@ def _usable(entry: Entry | None, *, quiet: bool = False) -> Artifact | None:
             logger.warning("the cached %s is damaged (%s): making it again", entry.folder, entry.damage)
         return None
     found = entry.manifest
+    entry.touch()
     return Artifact(
         model=entry.folder / found.graph,
         precision=found.precision,

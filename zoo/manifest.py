@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -65,8 +66,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(manifest: Manifest, folder: Path) -> None:
     """Readable JSON with sorted keys, in place of whatever was there."""
-    text = json.dumps(msgspec.to_builtins(manifest), ensure_ascii=False, indent=2, sort_keys=True)
+    text = json.dumps(as_builtins(manifest), ensure_ascii=False, indent=2, sort_keys=True)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def as_builtins(manifest: Manifest) -> dict[str, Any]:
+    """What ``json.dumps`` takes."""
+    content: dict[str, Any] = msgspec.to_builtins(manifest)
+    return content
 
 
 def read(folder: Path) -> Manifest:

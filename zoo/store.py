@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,19 @@ class Entry:
     manifest: Manifest | None
     damage: str = ""
 
+    @property
+    def used_at(self) -> float:
+        """When a run last opened it, in seconds since the epoch."""
+        try:
+            return (self.folder / manifest.NAME).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def touch(self) -> None:
+        """A run opens it now."""
+        with suppress(OSError):  # a cache that can only be read is a cache all the same
+            os.utime(self.folder / manifest.NAME)
+
 
 class Store:
     """Artifacts under ``root`` (``$ZOO_HOME/artifacts``)."""
@@ -53,9 +67,13 @@ class Store:
 
     def entries(self, *, fresh: bool = False) -> Iterator[Entry]:
         """Every finished artifact by name; ``fresh`` reads every byte again instead of trusting times and sizes."""
-        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if folder.is_dir() and MAKING not in folder.name:
-                yield self._entry(folder, fresh=fresh)
+        for folder in self.folders():
+            yield self._entry(folder, fresh=fresh)
+
+    def folders(self) -> list[Path]:
+        """Folders of finished artifacts, by name."""
+        here = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        return [folder for folder in here if folder.is_dir() and MAKING not in folder.name]
 
     def _entry(self, folder: Path, *, fresh: bool) -> Entry:
         try:
@@ -118,18 +136,22 @@ class Store:
 
     def sweep(self) -> int:
         """Delete temporary folders of processes that are gone; how many bytes that gave back."""
-        return self._sweep(held=None) if self.root.is_dir() else 0
+        return self._sweep(held=None)
 
-    def _sweep(self, held: str | None) -> int:
+    def leftovers(self) -> int:
+        """How many bytes ``sweep`` would give back."""
+        return self._sweep(held=None, delete=False)
+
+    def _sweep(self, held: str | None, *, delete: bool = True) -> int:
         freed = 0
         for folder in self.root.glob(f"*{MAKING}*"):
             key = folder.name.rpartition(MAKING)[0]
             if key == held:
-                freed += _clear(folder)
+                freed += _clear(folder, delete)
                 continue
             try:
                 with FileLock(self.root / f"{key}.lock").acquire(timeout=0):
-                    freed += _clear(folder)
+                    freed += _clear(folder, delete)
             except Timeout:
                 continue  # its maker lives
         return freed
@@ -152,9 +174,10 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _clear(folder: Path) -> int:
+def _clear(folder: Path, delete: bool) -> int:
     size = size_of(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    if delete:
+        shutil.rmtree(folder, ignore_errors=True)
     return size
 
 

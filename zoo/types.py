@@ -147,7 +147,7 @@ class ExportRequest:
 
     The steps start from ``checkpoint``, or from the model file ``source`` where that is given; one of both may be None.
     ``options`` are for the steps: ``sequence_length``, ``batch_size``, ``monolith`` and ``optimize`` as optimum has them for
-    ``export``, ``timeout`` (seconds) and ``memory`` (bytes) for ``simplify``, ``external_data`` for the file's form.
+    ``export``, ``timeout`` (seconds) and ``memory`` (bytes) for ``simplify``, ``external_data`` and ``file_name`` for the result's form.
     """
 
     recipe: tuple[str, ...]

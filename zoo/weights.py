@@ -59,6 +59,11 @@ def onnx_file(folder: Path) -> Path | None:
     return next((folder / place for place in ONNX_PLACES if (folder / place).is_file()), None)
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether there are weights to export, in whatever form."""
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files a checkpoint's weights are read from: safetensors where there are any, else pickled ones; one or all shards."""
     for single, index, pattern in (

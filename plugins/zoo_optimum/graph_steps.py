@@ -10,7 +10,6 @@ from typing import Any
 
 from zoo_optimum.process import Job
 
-MODEL = "model.onnx"
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
 
@@ -45,7 +44,7 @@ def simplify(job: Job) -> dict[str, Any]:
     if _axes(simplified) != _axes(before):
         raise RuntimeError(f"onnxsim changed the inputs' axes: {_axes(before)} became {_axes(simplified)}")
     save(simplified, job)
-    onnx.checker.check_model(str(job.target / MODEL))
+    onnx.checker.check_model(str(job.output))
     return {"note": f"{len(before.graph.node)} nodes became {len(simplified.graph.node)}"}
 
 
@@ -74,7 +73,7 @@ def quantise(job: Job) -> dict[str, Any]:
         return _copied(job, "it was quantised already")
     quantize_dynamic(
         job.model,
-        job.target / MODEL,
+        job.output,
         per_channel=True,
         weight_type=QuantType.QInt8,
         use_external_data_format=_external(job),
@@ -93,17 +92,17 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 
 def save(model: Any, job: Job) -> None:
-    """Write the target's ``model.onnx``, weights beside it where they are too large for one file or that was asked for."""
+    """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
     import onnx
 
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     external = size > LARGEST_SINGLE_FILE or bool(job.options.get("external_data"))
     onnx.save(
         model,
-        str(job.target / MODEL),
+        str(job.output),
         save_as_external_data=external,
         all_tensors_to_one_file=True,
-        location=f"{MODEL}.data",
+        location=f"{job.output.name}.data",
         size_threshold=1024,
     )
 
@@ -128,7 +127,7 @@ def _copied(job: Job, note: str) -> dict[str, Any]:
 
     assert job.model
     for path in model_files(job.model):
-        shutil.copyfile(path, job.target / (MODEL if path == job.model else path.name))
+        shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
     return {"note": note}
 
 

@@ -40,6 +40,11 @@ class Job:
     task: str
     options: dict[str, str | int | bool]
 
+    @property
+    def output(self) -> Path:
+        """The model file the step writes."""
+        return self.target / str(self.options.get("file_name", "model.onnx"))
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
 

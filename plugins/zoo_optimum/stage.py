@@ -14,8 +14,6 @@ from zoo_optimum.process import Job, StepError, run
 
 logger = logging.getLogger("zoo.export")
 
-MODEL = "model.onnx"
-
 EXACT = 1e-4
 """Same arithmetic in another order: a full-size export differs from torch by 1.5e-5 on scores of several units."""
 HALF = 0.02
@@ -72,7 +70,8 @@ def _do(step: str, request: ExportRequest, progress: Progress, target: Path) -> 
     try:
         if step == "simplify" and not found("onnxsim"):
             raise StepError("onnxsim is not installed (pip install onnxsim)")
-        result = run(_job(step, request, progress, target))
+        job = _job(step, request, progress, target)
+        result = run(job)
     except StepError as death:
         if step != "simplify":
             raise
@@ -80,7 +79,7 @@ def _do(step: str, request: ExportRequest, progress: Progress, target: Path) -> 
         progress.reports.append(StepReport(name=step, seconds=0.0, peak_memory=0, skipped=str(death)))
         shutil.rmtree(target, ignore_errors=True)
         return
-    before, progress.current = progress.current, target / MODEL
+    before, progress.current = progress.current, job.output
     if before is not None and before != request.source:
         shutil.rmtree(before.parent)
     progress.tolerance = max(progress.tolerance, TOLERANCES[step])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import ZooError
+from zoo.weights import model_files
 from zoo_optimum import probes
 from zoo_optimum.process import Job
 
@@ -26,8 +27,9 @@ def export(job: Job) -> dict[str, Any]:
     _trace(model, job)
     del model
     gc.collect()
-    for path in job.target.iterdir():  # optimum copies configuration and tokenizer beside the graph
-        if not path.name.startswith("model.onnx"):
+    kept = model_files(job.output)
+    for path in job.target.iterdir():  # optimum leaves configuration, tokenizer and what an optimisation replaced
+        if path not in kept:
             path.unlink()
     return {}
 
