@@ -128,6 +128,6 @@ def choose_precision(device: Device, asked: Precision | None) -> Precision:
     if asked not in device.precisions:
         raise ZooError(f"the device '{device.name}' cannot run in {asked}; it runs in {', '.join(device.precisions)}")
     info = device.precisions[asked]
-    if not info.offered:
-        logger.warning("%s on '%s': %s", asked, device.name, info.cost)
+    if info.cost:
+        logger.log(logging.INFO if info.offered else logging.WARNING, "%s on '%s': %s", asked, device.name, info.cost)
     return asked

@@ -13,6 +13,9 @@ from zoo_optimum.process import Job
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
 
+NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
+RUNTIME_OPERATORS = "com.microsoft"
+
 
 def fuse(job: Job) -> dict[str, Any]:
     """Attention, layer normalisation with its skip connection and GELU with its bias become one node each."""
@@ -28,8 +31,10 @@ def fuse(job: Job) -> dict[str, Any]:
         opt_level=0,  # ONNX Runtime's own level would run here and again when the session opens
     )
     count = fused.get_fused_operator_statistics().get("Attention", 0)
+    fused.topological_sort()
+    _declare_operators(fused.model)
     save(fused.model, job)
-    return {"note": f"{count} attention layers fused"}
+    return {"note": f"{count} attention layers fused" if count else NOTHING_FUSED}
 
 
 def simplify(job: Job) -> dict[str, Any]:
@@ -105,6 +110,13 @@ def save(model: Any, job: Job) -> None:
         location=f"{job.output.name}.data",
         size_threshold=1024,
     )
+
+
+def _declare_operators(model: Any) -> None:
+    """Name the set of operators that fused nodes are of; onnx's shape inference refuses a graph that does not."""
+    if all(entry.domain != RUNTIME_OPERATORS for entry in model.opset_import):
+        entry = model.opset_import.add()
+        entry.domain, entry.version = RUNTIME_OPERATORS, 1
 
 
 def limit_memory(limit: int) -> None:

@@ -38,7 +38,7 @@ class Progress:
 
 def run_recipe(request: ExportRequest) -> Artifact:
     """Do ``request.recipe``; the finished files are moved into ``request.folder``. Raises ZooError."""
-    work = request.folder / "work"
+    work = request.folder.resolve() / "work"
     work.mkdir()
     progress = Progress(
         work, request.source, "torch, float32" if request.source is None else "the file it was made from"
@@ -141,8 +141,8 @@ def _unchanged(request: ExportRequest, progress: Progress) -> Artifact:
 def _job(kind: str, request: ExportRequest, progress: Progress, target: Path) -> Job:
     return Job(
         kind=kind,
-        model=progress.current,
-        checkpoint=request.checkpoint.folder if request.checkpoint else None,
+        model=progress.current.resolve() if progress.current else None,
+        checkpoint=request.checkpoint.folder.resolve() if request.checkpoint else None,
         target=target,
         reference=progress.work / "reference.npz",
         task=request.task,
