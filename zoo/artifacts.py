@@ -19,13 +19,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from zoo import manifest, recipes
+from zoo.checkpoint import float32_bytes, model_files, onnx_file, weight_files
 from zoo.digests import Digests
 from zoo.errors import InputError, NotInstalledError, PluginError
 from zoo.manifest import FileRecord, Manifest
 from zoo.pipeline import Pipeline
 from zoo.store import Entry, Store
 from zoo.types import Artifact, Checkpoint, ExportRequest, Precision
-from zoo.weights import float32_bytes, model_files, onnx_file, weight_files
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from zoo import artifacts, recipes
 from zoo.artifacts import Order
 from zoo.catalogue import Catalogue
+from zoo.checkpoint import TOKENIZER_PATTERNS, has_pickled, has_safetensors, onnx_file
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
 from zoo.runner import check_exporter, choose_precision
 from zoo.types import Artifact, Checkpoint, Device, Precision
-from zoo.weights import TOKENIZER_PATTERNS, Want, find_checkpoint, has_weights, onnx_file
+from zoo.weights import Want, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
     order = Order(
         name=settings.model, checkpoint=checkpoint, task=model.task, recipe=recipe, precision=precision, options=options
     )
-    artifact = artifacts.make(pipeline, order if has_weights(checkpoint.folder) else _from_file(order, checkpoint))
+    artifact = artifacts.make(
+        pipeline, order if _has_weights(checkpoint.folder, settings) else _from_file(order, checkpoint)
+    )
     return _copy(artifact, checkpoint, settings.output) if settings.output else artifact
 
 
@@ -72,6 +75,10 @@ def _recipe(
         recipe = ("export", *steps, *(step for step in recipe if step in recipes.CHANGES_PRECISION))
         options |= told
     return recipe, options
+
+
+def _has_weights(folder: Path, settings: ExportSettings) -> bool:
+    return has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))
 
 
 def _from_file(order: Order, checkpoint: Checkpoint) -> Order:

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from zoo.catalogue import Catalogue
+from zoo.checkpoint import model_files
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
 from zoo.types import ExportRequest, StepReport
-from zoo.weights import model_files
 
 logger = logging.getLogger(__name__)
 

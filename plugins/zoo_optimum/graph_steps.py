@@ -135,7 +135,7 @@ def _external(job: Job) -> bool:
 
 
 def _copied(job: Job, note: str) -> dict[str, Any]:
-    from zoo.weights import model_files
+    from zoo.checkpoint import model_files
 
     assert job.model
     for path in model_files(job.model):

@@ -123,7 +123,7 @@ def _judge(report: StepReport) -> None:
 
 def _unchanged(request: ExportRequest, progress: Progress) -> Artifact:
     """Every step was left out: the artifact is the source itself, copied, so that it is not tried again on every run."""
-    from zoo.weights import model_files
+    from zoo.checkpoint import model_files
 
     assert request.source
     for path in model_files(request.source):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from zoo.checkpoint import model_files
 from zoo.errors import ZooError
-from zoo.weights import model_files
 from zoo_optimum import probes
 from zoo_optimum.process import Job
 
