@@ -40,8 +40,6 @@ class Want:
     offline: bool = False
     pickled: bool = False
     """Accept ``pytorch_model.bin`` too (read without executing what is in it)."""
-    exported: bool = True
-    """Accept a model file in place of weights."""
     before_download: Callable[[], None] = lambda: None
     """Called before weights are fetched from afar; raises ZooError where they could not be used."""
 
@@ -52,11 +50,11 @@ class Want:
         missing = [name for name in TOKENIZER_FILES if not (folder / name).is_file()]
         if missing:
             return f"has no {' and no '.join(missing)}"
-        if not self.weights or (self.exported and onnx_file(folder)) or has_safetensors(folder):
+        if not self.weights or onnx_file(folder) or has_safetensors(folder):
             return ""
         if has_pickled(folder):
             return "" if self.pickled else "has only pickled weights (pytorch_model.bin); --allow-pickle reads them"
-        return "has neither model.onnx nor *.safetensors" if self.exported else "has no *.safetensors"
+        return "has neither model.onnx nor *.safetensors"
 
 
 Source = Callable[[ModelCard, Want], "Path | str"]
