@@ -13,10 +13,11 @@ from pathlib import Path
 
 from zoo import __version__
 from zoo.catalogue import Catalogue, probe
+from zoo.download import hub_endpoint
 from zoo.resources import zoo_home
 from zoo.threads import cgroup_quota, usable_threads
 from zoo.types import Availability
-from zoo.weights import hub_endpoint, is_offline
+from zoo.weights import is_offline
 
 HUB_TIMEOUT = 3.0
 """Seconds; a page about a machine is wanted at once, and a hub slower than this is news."""

@@ -103,7 +103,15 @@ class StageSpecs:
 
         Write only inside ``request.folder``, which is empty and temporary: the runner fingerprints, caches and
         renames it. Run the steps named by ``request.recipe`` in their order. Return None to leave the work to the
-        next participant. Raises ZooError where the checkpoint cannot be exported.
+        next participant. Raises ZooError where the checkpoint cannot be exported. The bundled exporter is asked last.
+        """
+
+    @hookspec(firstresult=True)
+    def export_check(self, recipe: tuple[str, ...]) -> bool | None:
+        """Say whether ``export`` could run these steps here, before gigabytes of weights are fetched for it.
+
+        Return True where it could, None to leave the answer to the next participant, or raise NotInstalledError naming
+        what to install. Whoever implements ``export`` without the bundled exporter's packages implements this too.
         """
 
     @hookspec(firstresult=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from zoo import recipes
 from zoo.errors import PluginError, ScoreError
 from zoo.hookspecs import PROJECT, StageSpecs, hookimpl
 from zoo.types import Artifact, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
@@ -41,9 +42,18 @@ class Pipeline:
         return cls([("device", device), ("model", model)], catalogue.guests)
 
     def export(self, request: ExportRequest) -> Artifact:
-        """A model file made from a checkpoint, inside ``request.folder``."""
+        """A model file made inside ``request.folder``, by a recipe whose order makes sense."""
+        recipes.check(request.recipe, from_file=request.source is not None)
         artifact: Artifact = self._answer("export", self._hook.export(request=request))
         return artifact
+
+    def export_check(self, recipe: tuple[str, ...]) -> None:
+        """Raises NotInstalledError where it is known that the recipe's steps cannot run here."""
+        self._hook.export_check(recipe=recipe)
+
+    def exporters(self) -> list[str]:
+        """Names of the participants that implement ``export``, the one that is asked first in front."""
+        return [implementation.plugin_name for implementation in reversed(self._hook.export.get_hookimpls())]
 
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
         """One encoding a pair, in order."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from zoo import artifacts
+from zoo import artifacts, recipes
+from zoo.artifacts import Order
 from zoo.card import ModelCard
 from zoo.catalogue import Catalogue, probe
 from zoo.errors import NotInstalledError, ZooError
@@ -49,14 +50,17 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
     if card.notice:
         logger.warning("%s", card.notice)
 
-    want = Want(weights=settings.ckpt is None, offline=settings.offline)
+    recipe = device.recipe(precision)
+    want = Want(
+        weights=settings.ckpt is None,
+        offline=settings.offline,
+        pickled=settings.allow_pickle,
+        before_download=lambda: check_exporter(catalogue, device, architecture, recipe),
+    )
     checkpoint = find_checkpoint(card, want, settings.config_path)
     model = architecture(card, checkpoint, max_length=max_length, query_max_length=settings.query_max_length)
     pipeline = Pipeline.of(catalogue, device, model)
-    if settings.ckpt is not None:
-        artifact = Artifact(model=settings.ckpt, precision="fp32", origin="--ckpt")
-    else:
-        artifact = artifacts.obtain(pipeline, checkpoint, model.task, device.recipe(precision), precision)
+    artifact = find_artifact(pipeline, checkpoint, settings, recipe, precision, model.task)
     logger.info("model: %s (%s) on %s in %s", artifact.model, artifact.origin, device.name, precision)
     options = SessionOptions(
         precision=precision,
@@ -77,6 +81,30 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
             pipeline=pipeline,
             scorer=Scorer(pipeline, session, settings.batch_size),
         )
+
+
+def find_artifact(
+    pipeline: Pipeline,
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    recipe: tuple[str, ...],
+    precision: Precision,
+    task: str,
+) -> Artifact:
+    """What the device is to open: ``--ckpt`` with the steps its precision needs, else what the checkpoint gives."""
+    order = Order(name=settings.model, checkpoint=checkpoint, task=task, recipe=recipe, precision=precision)
+    if settings.ckpt is None:
+        return artifacts.obtain(pipeline, order)
+    steps = recipes.for_file(recipe) if settings.ckpt.suffix == ".onnx" else ()
+    if steps:
+        return artifacts.make(pipeline, replace(order, source=settings.ckpt.resolve(), recipe=steps))
+    return Artifact(model=settings.ckpt, precision="fp32", origin="--ckpt")
+
+
+def check_exporter(catalogue: Catalogue, device: Device, architecture: object, recipe: tuple[str, ...]) -> None:
+    """Raises NotInstalledError where the recipe could not be done here. A device or model that exports by itself is trusted."""
+    if not any(hasattr(participant, "export") for participant in (device, architecture)):
+        Pipeline([("device", device)], catalogue.guests).export_check(recipe)
 
 
 def choose_device(catalogue: Catalogue, target: str | None) -> tuple[Device, str]:
@@ -100,6 +128,6 @@ def choose_precision(device: Device, asked: Precision | None) -> Precision:
     if asked not in device.precisions:
         raise ZooError(f"the device '{device.name}' cannot run in {asked}; it runs in {', '.join(device.precisions)}")
     info = device.precisions[asked]
-    if not info.offered:
-        logger.warning("%s on '%s': %s", asked, device.name, info.cost)
+    if info.cost:
+        logger.log(logging.INFO if info.offered else logging.WARNING, "%s on '%s': %s", asked, device.name, info.cost)
     return asked

@@ -26,4 +26,5 @@ class RunSettings:
     query_max_length: int = DEFAULT_LENGTH
     threads: int | None = None
     offline: bool = False
+    allow_pickle: bool = False
     device_options: Mapping[str, str] = field(default_factory=dict)

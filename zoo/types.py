@@ -103,26 +103,60 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one step of a recipe did, for the artifact's manifest.
+
+    ``max_abs_error`` and ``max_rel_error`` compare the file after the step with ``compared_with`` on ``pairs`` pairs of
+    ``lengths`` tokens; the relative error is the largest difference over the largest score, and ``tolerance`` is its bound.
+    ``skipped`` says why the step was left out.
+    """
+
+    name: str
+    seconds: float
+    peak_memory: int
+    """Bytes that the step's process held at most."""
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    tolerance: float | None = None
+    rank_correlation: float | None = None
+    compared_with: str = ""
+    pairs: int = 0
+    lengths: tuple[int, ...] = ()
+    note: str = ""
+    skipped: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A model file a device can open.
 
-    ``precision`` is that of its weights and arithmetic; ``origin`` says in words where the file came from.
+    ``precision`` is that of its weights and arithmetic; ``origin`` says in words where the file came from. An exporter also
+    gives what it did, step by step, and the versions of the programs it used.
     """
 
     model: Path
     precision: Precision
     origin: str
+    steps: tuple[StepReport, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """Make an artifact from ``checkpoint`` inside ``folder``, by the named steps of ``recipe``."""
+    """Make an artifact inside ``folder``, by the named steps of ``recipe``.
 
-    checkpoint: Checkpoint
-    task: str
+    The steps start from ``checkpoint``, or from the model file ``source`` where that is given; one of both may be None.
+    ``options`` are for the steps: ``sequence_length``, ``batch_size``, ``monolith`` and ``optimize`` as optimum has them for
+    ``export``, ``timeout`` (seconds) and ``memory`` (bytes) for ``simplify``, ``external_data`` and ``file_name`` for the result's form.
+    """
+
     recipe: tuple[str, ...]
     precision: Precision
     folder: Path
+    task: str = "text-classification"
+    checkpoint: Checkpoint | None = None
+    source: Path | None = None
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,25 +5,31 @@ Each source answers with a folder or with the reason why it cannot serve, so tha
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zoo import download
 from zoo.card import ModelCard
+from zoo.checkpoint import (
+    TOKENIZER_FILES,
+    TOKENIZER_PATTERNS,
+    has_pickled,
+    has_safetensors,
+    onnx_file,
+    weight_files,
+)
+from zoo.download import hub_endpoint
 from zoo.errors import ZooError
 from zoo.resources import zoo_home
 from zoo.types import Checkpoint
 
 logger = logging.getLogger(__name__)
 
-TOKENIZER_FILES = ("config.json", "tokenizer.json")
-TOKENIZER_PATTERNS = [*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json"]
 WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json"]
-ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
+PICKLED_PATTERNS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,8 @@ class Want:
     offline: bool = False
     pickled: bool = False
     """Accept ``pytorch_model.bin`` too (read without executing what is in it)."""
+    before_download: Callable[[], None] = lambda: None
+    """Called before weights are fetched from afar; raises ZooError where they could not be used."""
 
     def lacks(self, folder: Path) -> str:
         """What ``folder`` is missing, or an empty string."""
@@ -42,16 +50,11 @@ class Want:
         missing = [name for name in TOKENIZER_FILES if not (folder / name).is_file()]
         if missing:
             return f"has no {' and no '.join(missing)}"
-        if not self.weights or onnx_file(folder) or any(folder.glob("*.safetensors")):
+        if not self.weights or onnx_file(folder) or has_safetensors(folder):
             return ""
-        if any(folder.glob("pytorch_model*.bin")):
+        if has_pickled(folder):
             return "" if self.pickled else "has only pickled weights (pytorch_model.bin); --allow-pickle reads them"
         return "has neither model.onnx nor *.safetensors"
-
-
-def onnx_file(folder: Path) -> Path | None:
-    """The exported model inside a checkpoint folder, where there is one."""
-    return next((folder / place for place in ONNX_PLACES if (folder / place).is_file()), None)
 
 
 Source = Callable[[ModelCard, Want], "Path | str"]
@@ -103,76 +106,56 @@ def _folder(folder: Path, want: Want) -> Path | str:
     return f"{folder} {lacks}" if (lacks := want.lacks(folder)) else folder
 
 
-def hub_endpoint() -> str:
-    """The hub or the mirror that ``HF_ENDPOINT`` names."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-
-
 def is_offline(asked: bool) -> bool:
     """Whether the network must not be touched: asked for, or ``HF_HUB_OFFLINE`` is set."""
     return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
 
 
 def _patterns(want: Want) -> list[str]:
-    weights = [*WEIGHT_PATTERNS, *(["pytorch_model*.bin*"] if want.pickled else [])]
+    weights = [*WEIGHT_PATTERNS, *(PICKLED_PATTERNS if want.pickled else [])]
     return TOKENIZER_PATTERNS + (weights if want.weights else [])
 
 
 def _hub_cache(card: ModelCard, want: Want) -> Path | str:
-    from huggingface_hub import snapshot_download
-
-    assert card.hub
-    try:
-        folder = Path(snapshot_download(card.hub, revision=card.revision, local_files_only=True))
-    except Exception as error:  # the hub client's exceptions differ between its major versions
-        return f"holds no {card.hub} at revision {card.revision} ({type(error).__name__})"
-    return _complete(folder, want)
+    return _complete(download.from_hub_cache(card), want)
 
 
 def _hub(card: ModelCard, want: Want) -> Path | str:
     if is_offline(want.offline):
         return "not asked (offline)"
-    from huggingface_hub import snapshot_download
-
-    assert card.hub
-    logger.info("downloading %s at %s from %s", card.hub, card.revision, hub_endpoint())
-    try:
-        folder = snapshot_download(card.hub, revision=card.revision, allow_patterns=_patterns(want))
-    except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
-        return f"{type(error).__name__}: {_first_line(error)}"
-    return _complete(Path(folder), want)
+    if want.weights:
+        want.before_download()
+    return _safest(want, lambda patterns: download.from_hub(card, patterns))
 
 
 def _modelscope(card: ModelCard, want: Want) -> Path | str:
     if is_offline(want.offline):
         return "not asked (offline)"
-    if importlib.util.find_spec("modelscope") is None:
-        return "its package is not installed (pip install modelscope)"
-    from modelscope import snapshot_download
-
-    logger.info("downloading %s from ModelScope", card.modelscope)
-    try:
-        folder = snapshot_download(card.modelscope, allow_patterns=_patterns(want))
-    except Exception as error:  # the package documents no exception classes of its own
-        return f"{type(error).__name__}: {_first_line(error)}"
-    return _complete(Path(folder), want)
+    if want.weights:
+        want.before_download()
+    return _safest(want, lambda patterns: download.from_modelscope(card, patterns))
 
 
-def _complete(folder: Path, want: Want) -> Path | str:
-    """``folder`` unless a file is missing: a hub snapshot exists from its first file on."""
-    lacks = want.lacks(folder)
-    if lacks:
+def _safest(want: Want, fetch: Callable[[list[str]], Path | str]) -> Path | str:
+    """Fetch pickled weights only where they are accepted and the repository has no others."""
+    answer = _complete(fetch(_patterns(replace(want, pickled=False))), want)
+    if isinstance(answer, str) and want.pickled:
+        return _complete(fetch(_patterns(want)), want)
+    return answer
+
+
+def _complete(folder: Path | str, want: Want) -> Path | str:
+    """``folder`` unless something is missing: a snapshot exists from its first file on."""
+    if isinstance(folder, str):
+        return folder
+    if lacks := want.lacks(folder):
         return f"{folder} {lacks}"
-    for index in folder.glob("*.safetensors.index.json") if want.weights else ():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        absent = sorted(shard for shard in shards if not (folder / shard).is_file())
-        if absent:
-            return f"{folder} lacks {', '.join(absent)}, which {index.name} names"
+    if want.weights and not onnx_file(folder):
+        try:
+            weight_files(folder)
+        except ZooError as error:
+            return str(error)
     return folder
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _ways_out(card: ModelCard) -> list[str]:

@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import NotInstalledError, UnknownNameError, ZooError
 from zoo.threads import usable_threads
 from zoo.types import Artifact, Availability, Precision, PrecisionInfo, SessionOptions, ShapeRule, Tensors
+from zoo_cpu.features import has_int8_dot_product
 
 if TYPE_CHECKING:
     import onnxruntime
 
-PRECISIONS: Mapping[Precision, PrecisionInfo] = {
-    "fp32": PrecisionInfo(offered=True),
-    "fp16": PrecisionInfo(
-        offered=False,
-        cost="on a CPU float16 is computed in float32 anyway: no faster (0.93 to 1.05 times float32 measured), "
-        "and scores move by up to 0.024; use it only to compare with a device that computes in float16",
-    ),
+FP16_COST = (
+    "on a CPU float16 is computed in float32 anyway: no faster (0.93 to 1.05 times float32 measured), "
+    "and scores move by up to 0.024; use it only to compare with a device that computes in float16"
+)
+INT8_COST = "scores move, by how much depends on the model: 'zoo export --precision int8 --quality DIR' measures it on labelled data"
+NO_VNNI = "this CPU has no int8 dot product (VNNI), so int8 is no faster here and may saturate; "
+RECIPES: Mapping[Precision, tuple[str, ...]] = {
+    "fp32": ("export",),  # fusion buys nothing in float32 at full size, and costs 10.7 GB of memory to make
+    "fp16": ("export", "half"),
+    "int8": ("export", "fuse", "quantise"),  # fused attention is quantised as one operator
 }
 OPTIONS = {"arena": ("on", "off"), "optimization": ("all", "extended", "basic", "off")}
 """Device options: ``arena=off`` gives memory back between batches, ``optimization`` is ONNX Runtime's graph level."""
@@ -32,7 +36,15 @@ class CpuDevice:
     name = "cpu"
     aliases: Sequence[str] = ("onnx",)  # the vendor's scripts call this target 'onnx'
     priority = 0
-    precisions = PRECISIONS
+
+    @property
+    def precisions(self) -> Mapping[Precision, PrecisionInfo]:
+        fast = has_int8_dot_product()
+        return {
+            "fp32": PrecisionInfo(offered=True),
+            "int8": PrecisionInfo(offered=fast, cost=INT8_COST if fast else NO_VNNI + INT8_COST),
+            "fp16": PrecisionInfo(offered=False, cost=FP16_COST),
+        }
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("onnxruntime") is None:
@@ -40,8 +52,7 @@ class CpuDevice:
         return Availability(ok=True, details={"threads": str(usable_threads())})
 
     def recipe(self, precision: Precision) -> tuple[str, ...]:
-        # Fusion buys nothing in float32 at full size, and costs 10.7 GB of memory to make.
-        return ("export", "half") if precision == "fp16" else ("export",)
+        return RECIPES[precision]
 
     def open(self, artifact: Artifact, options: SessionOptions) -> CpuSession:
         try:

@@ -12,17 +12,22 @@ from zoo.cli.common import run_safely
 from zoo.errors import suggestion
 
 COMMANDS = {
+    "cache": "zoo.cli.cache",
     "devices": "zoo.cli.devices",
     "doctor": "zoo.cli.doctor",
+    "export": "zoo.cli.export",
     "models": "zoo.cli.models",
     "plugins": "zoo.cli.plugins",
     "run": "zoo.cli.run",
+    "simplify": "zoo.cli.simplify",
 }
 """Command name to the module that holds it as ``command``."""
 
 SUMMARIES = {
+    "cache": "Model files that were made and kept: list, verify, prune.",
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
+    "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
     "models": "Models that can be run, from every installed plugin.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",

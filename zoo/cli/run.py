@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from zoo.cli.common import json_option, verbosity_options
+from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.settings import DEFAULT_LENGTH, RunSettings
+from zoo.types import Precision
 
 
 class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -51,8 +53,10 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 @click.option(
     "--half/--no-half",
     default=None,
-    help="Compute in float16, or in float32. Default: the device's own (SDAA float16, CPU float32).",
+    help="The same as --precision fp16, or fp32.",
 )
+@precision_option
+@allow_pickle_option
 @click.option(
     "--target",
     metavar="DEVICE",
@@ -90,6 +94,8 @@ def command(
     batch_size: int,
     shape: int | None,
     half: bool | None,
+    precision: Precision | None,
+    allow_pickle: bool,
     target: str | None,
     normalize: bool,
     output: Path | None,
@@ -107,7 +113,8 @@ def command(
         ckpt=ckpt,
         config_path=config_path,
         target=target,
-        precision=None if half is None else "fp16" if half else "fp32",
+        precision=chosen_precision(half, precision),
+        allow_pickle=allow_pickle,
         batch_size=batch_size,
         max_length=shape,
         threads=threads,

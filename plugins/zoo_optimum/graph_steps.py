@@ -1,0 +1,156 @@
+"""The steps after the export, each from one model file to one folder: fuse, simplify, half, quantise. They need no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zoo_optimum.process import Job
+
+LARGEST_SINGLE_FILE = 2_000_000_000
+"""protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
+
+NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
+RUNTIME_OPERATORS = "com.microsoft"
+
+
+def fuse(job: Job) -> dict[str, Any]:
+    """Attention, layer normalisation with its skip connection and GELU with its bias become one node each."""
+    from onnxruntime.transformers import optimizer
+
+    assert job.model
+    config = json.loads((job.checkpoint / "config.json").read_text(encoding="utf-8")) if job.checkpoint else {}
+    fused = optimizer.optimize_model(
+        str(job.model),
+        model_type="bert",  # the name of the pattern: XLM-RoBERTa's layers have the same
+        num_heads=int(config.get("num_attention_heads", 0)),
+        hidden_size=int(config.get("hidden_size", 0)),
+        opt_level=0,  # ONNX Runtime's own level would run here and again when the session opens
+    )
+    count = fused.get_fused_operator_statistics().get("Attention", 0)
+    fused.topological_sort()
+    _declare_operators(fused.model)
+    save(fused.model, job)
+    return {"note": f"{count} attention layers fused" if count else NOTHING_FUSED}
+
+
+def simplify(job: Job) -> dict[str, Any]:
+    """Simplify the file itself: given a loaded model it needs more than twice the memory. Dynamic axes stay."""
+    import onnx
+    import onnxsim
+
+    assert job.model
+    limit_memory(int(job.options.get("memory", 0)))
+    before = onnx.load(job.model, load_external_data=False)
+    simplified, _ = onnxsim.simplify(str(job.model))
+    if _axes(simplified) != _axes(before):
+        raise RuntimeError(f"onnxsim changed the inputs' axes: {_axes(before)} became {_axes(simplified)}")
+    save(simplified, job)
+    onnx.checker.check_model(str(job.output))
+    return {"note": f"{len(before.graph.node)} nodes became {len(simplified.graph.node)}"}
+
+
+def half(job: Job) -> dict[str, Any]:
+    """float16 inside, float32 at the graph's ends. A file that is in float16 already stays as it is."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    assert job.model
+    types = _weight_types(job.model)
+    if onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types:
+        return _copied(job, "it was in float16 already")
+    # By path, because shape inference on a loaded model stops at 2 GB. Out-of-range weights are clipped and told by the proof.
+    save(convert_float_to_float16(str(job.model), keep_io_types=True), job)
+    return {}
+
+
+def quantise(job: Job) -> dict[str, Any]:
+    """int8 weights with a scale for each channel; activations become uint8 with a scale for each tensor as they come."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    assert job.model
+    proto = onnx.load(job.model, load_external_data=False)
+    if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in proto.graph.node):
+        return _copied(job, "it was quantised already")
+    quantize_dynamic(
+        job.model,
+        job.output,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=_external(job),
+        # Shapes behind fused operators cannot be inferred; every tensor whose type is unknown is float32 here.
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+    return {}
+
+
+STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
+    "fuse": fuse,
+    "simplify": simplify,
+    "half": half,
+    "quantise": quantise,
+}
+
+
+def save(model: Any, job: Job) -> None:
+    """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
+    import onnx
+
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    external = size > LARGEST_SINGLE_FILE or bool(job.options.get("external_data"))
+    onnx.save(
+        model,
+        str(job.output),
+        save_as_external_data=external,
+        all_tensors_to_one_file=True,
+        location=f"{job.output.name}.data",
+        size_threshold=1024,
+    )
+
+
+def _declare_operators(model: Any) -> None:
+    """Name the set of operators that fused nodes are of; onnx's shape inference refuses a graph that does not."""
+    if all(entry.domain != RUNTIME_OPERATORS for entry in model.opset_import):
+        entry = model.opset_import.add()
+        entry.domain, entry.version = RUNTIME_OPERATORS, 1
+
+
+def limit_memory(limit: int) -> None:
+    """Bound what this process may allocate; 0 is no bound."""
+    if limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _external(job: Job) -> bool:
+    assert job.model
+    size = sum(path.stat().st_size for path in job.model.parent.glob(f"{job.model.name}*"))
+    # Embeddings and matrices shrink to a quarter.
+    return size / 4 > LARGEST_SINGLE_FILE or bool(job.options.get("external_data"))
+
+
+def _copied(job: Job, note: str) -> dict[str, Any]:
+    from zoo.checkpoint import model_files
+
+    assert job.model
+    for path in model_files(job.model):
+        shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
+    return {"note": note}
+
+
+def _weight_types(model: Path) -> set[int]:
+    import onnx
+
+    return {tensor.data_type for tensor in onnx.load(model, load_external_data=False).graph.initializer}
+
+
+def _axes(model: Any) -> list[tuple[str, list[str | int]]]:
+    return [
+        (node.name, [axis.dim_param or axis.dim_value for axis in node.type.tensor_type.shape.dim])
+        for node in model.graph.input
+    ]

@@ -1,0 +1,74 @@
+"""Small random checkpoints of two families, with tokenizers built here. Needs torch and transformers; skips without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = [
+    *"abcdefghijklmnopqrstuvwxyz0123456789?!.,",
+    "what",
+    "is",
+    "panda",
+    "the",
+    "giant",
+    "bear",
+    "hi",
+    "大熊猫",
+    "吃什么",
+]
+
+
+def make_checkpoint(folder: Path, family: str = "xlm-roberta", *, seed: int = 7, **config: Any) -> Any:
+    """Write a checkpoint whose scores differ between pairs; returns its torch model."""
+    torch = pytest.importorskip("torch", reason="a checkpoint to export is made by torch")
+    transformers = pytest.importorskip("transformers", reason="a checkpoint to export is made by transformers")
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True)
+    size = make_tokenizer(folder, family)
+    shape = {
+        "vocab_size": size,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "num_labels": 1,
+        "initializer_range": 0.5,
+        **config,
+    }
+    if family == "bert":
+        model = transformers.BertForSequenceClassification(transformers.BertConfig(pad_token_id=0, **shape))
+    else:
+        model = transformers.XLMRobertaForSequenceClassification(
+            transformers.XLMRobertaConfig(max_position_embeddings=514, type_vocab_size=1, pad_token_id=1, **shape)
+        )
+    model.eval().save_pretrained(folder)
+    return model
+
+
+def make_tokenizer(folder: Path, family: str) -> int:
+    """A word-level tokenizer with the family's special tokens and template; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    bert = family == "bert"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"] if bert else ["<s>", "<pad>", "</s>", "<unk>"]
+    vocabulary = {token: number for number, token in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=special[1] if bert else special[3]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split("", "isolated")]
+    )
+    first, last = ("[CLS]", "[SEP]") if bert else ("<s>", "</s>")
+    pair = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1" if bert else "<s> $A </s> </s> $B </s>"
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=pair,
+        special_tokens=[(first, vocabulary[first]), (last, vocabulary[last])],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"pad_token": special[0] if bert else special[1], "unk_token": special[1] if bert else special[3]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    return len(vocabulary)

@@ -1,0 +1,62 @@
+"""Recipes: orders that would do harm are refused before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zoo import recipes
+from zoo.errors import PluginError
+from zoo.pipeline import Pipeline
+from zoo.types import ExportRequest
+from zoo_cpu.device import CpuDevice
+from zoo_cpu.features import flags, has_int8_dot_product
+
+
+@pytest.mark.parametrize(
+    "recipe", [("export", "simplify", "fuse"), ("export", "half", "fuse"), ("export", "fuse", "fuse")]
+)
+def test_nothing_may_come_between_the_export_and_the_fusion(recipe: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(
+        PluginError, match=r"'fuse' needs the nodes as they were exported, and '.*' before it has taken"
+    ):
+        Pipeline([]).export(ExportRequest(recipe=recipe, precision="fp32", folder=tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("recipe", [("simplify",), ("half", "export"), ("export", "half", "quantise")])
+def test_a_step_without_what_it_needs_is_refused(recipe: tuple[str, ...]) -> None:
+    with pytest.raises(PluginError, match="cannot work"):
+        recipes.check(recipe)
+
+
+def test_steps_of_an_outside_exporter_are_let_through() -> None:
+    recipes.check(("export", "compile-for-my-card"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_cpus_own_recipes_make_sense(precision: str) -> None:
+    recipe = CpuDevice().recipe(precision)  # type: ignore[arg-type]
+    recipes.check(recipe)
+    recipes.check(recipes.for_file(recipe), from_file=True)
+
+
+def test_a_file_that_is_handed_over_gets_only_the_steps_its_precision_needs() -> None:
+    assert recipes.for_file(("export", "simplify")) == ()
+    assert recipes.for_file(("export", "fuse", "quantise")) == ("fuse", "quantise")
+
+
+def test_the_disk_needed_grows_with_the_recipe() -> None:
+    assert recipes.space_needed(("export",), 1000) >= 2000, "torch writes each tensor by itself before they are joined"
+    assert recipes.space_needed(("export", "fuse"), 1000) >= 2100, "a step's input lies beside its output"
+
+
+def test_int8_is_offered_where_the_cpu_multiplies_in_int8(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nflags\t\t: fpu avx2 avx512_vnni\n\nprocessor : 1\nflags : fpu\n")
+    assert has_int8_dot_product(cpuinfo)
+    cpuinfo.write_text("processor : 0\nFeatures : fp asimd\n")
+    assert flags(cpuinfo) == {"fp", "asimd"}
+    assert not has_int8_dot_product(cpuinfo)
+    assert not has_int8_dot_product(tmp_path / "absent")

@@ -1,0 +1,98 @@
+"""What a checkpoint folder holds: tokenizer, weights in one of several forms, perhaps an exported model."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from zoo.errors import InputError, ZooError
+
+TOKENIZER_FILES = ("config.json", "tokenizer.json")
+TOKENIZER_PATTERNS = [*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json"]
+ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
+FORMS = (
+    ("model.safetensors", "model.safetensors.index.json", "*.safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*.bin"),
+)
+"""Weights in one file, the index of their shards, and what shards are called; the form that executes nothing comes first."""
+
+
+def onnx_file(folder: Path) -> Path | None:
+    """The exported model inside a checkpoint folder, where there is one."""
+    return next((folder / place for place in ONNX_PLACES if (folder / place).is_file()), None)
+
+
+def has_safetensors(folder: Path) -> bool:
+    return any(folder.glob(FORMS[0][2]))
+
+
+def has_pickled(folder: Path) -> bool:
+    return any(folder.glob(FORMS[1][2]))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files the weights are read from: safetensors where there are any, else pickled ones; one file, or an index and its shards.
+
+    Raises ZooError where there are none, or where a shard that the index names is missing.
+    """
+    for single, index, pattern in FORMS:
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / index).is_file():
+            return [folder / index, *_shards(folder / index)]
+        if files := sorted(folder.glob(pattern)):
+            return files
+    raise ZooError(f"{folder} has no weights: neither *.safetensors nor pytorch_model.bin")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(index, None, f"is no index of weights: {type(error).__name__}") from error
+    absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
+        raise ZooError(f"{index.parent} lacks {', '.join(absent)}, which {index.name} names")
+    return [index.parent / name for name in names]
+
+
+def float32_bytes(folder: Path) -> int:
+    """Bytes the checkpoint's weights take in float32."""
+    total = 0
+    for path in weight_files(folder):
+        total += _safetensors_float32(path) if path.suffix == ".safetensors" else path.stat().st_size
+    return total
+
+
+def _safetensors_float32(path: Path) -> int:
+    """4 bytes an element, counted from the header (8 bytes of length, then JSON)."""
+    try:
+        with path.open("rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+        return sum(4 * math.prod(shape) for shape in shapes)
+    except (ValueError, OverflowError, MemoryError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, None, "is no safetensors file, or not a whole one") from error
+
+
+def model_files(model: Path) -> list[Path]:
+    """An ONNX file and those beside it that hold its weights. Raises InputError where it is none, or where one is missing."""
+    try:
+        import onnx
+    except ImportError:  # exporters name external data after the file
+        return [model, *sorted(path for path in model.parent.glob(f"{model.name}*") if path != model)]
+    try:
+        proto = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf's classes differ between its versions
+        raise InputError(model, None, f"is no ONNX file: {error}") from error
+    if not proto.graph.node:
+        raise InputError(model, None, "is no ONNX file: it has no graph")
+    attributes = (attribute for node in proto.graph.node for attribute in node.attribute if attribute.HasField("t"))
+    tensors = [*proto.graph.initializer, *(attribute.t for attribute in attributes)]
+    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    files = [model, *sorted(model.parent / place for place in places)]
+    absent = [path.name for path in files if not path.is_file()]
+    if absent:
+        raise InputError(model, None, f"keeps its weights in {', '.join(absent)}, which must lie beside it")
+    return files

@@ -1,0 +1,93 @@
+"""``zoo export``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from zoo.cli.common import json_option, print_json, verbosity_options
+from zoo.cli.precision import allow_pickle_option, precision_option
+from zoo.types import Precision
+
+
+@click.command("export")
+@click.argument("model")
+@click.option(
+    "--config-path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Checkpoint folder with config, tokenizer and weights. Default: the first place that has the model.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Copy the model file and the tokenizer into a new folder, to run from or to take elsewhere. Default: the cache only.",
+)
+@click.option(
+    "--optimize",
+    type=click.Choice(["O1", "O2", "none"]),
+    help="Graph level in place of what the device wants: O1 as optimum does it, O2 with transformer layers fused, or none.",
+)
+@precision_option
+@click.option("--target", metavar="DEVICE", help="Device to make the file for; it need not be on this machine.")
+@click.option(
+    "--sequence-length",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Length to trace and validate with; the graph takes any length whatever is given. 8192 takes 17 GB of memory.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
+@click.option("--monolith", is_flag=True, help="Tell optimum to write one graph, which for a reranker it does anyway.")
+@allow_pickle_option
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@json_option
+@verbosity_options
+def command(
+    model: str,
+    config_path: Path | None,
+    output: Path | None,
+    optimize: str | None,
+    precision: Precision | None,
+    target: str | None,
+    sequence_length: int | None,
+    batch_size: int | None,
+    monolith: bool,
+    allow_pickle: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    r"""Make the ONNX file of MODEL that a device runs, and prove it against torch.
+
+    Prints the file's path. 'zoo run' does the same by itself when no file is there.
+
+    \b
+    The recipe of the vendor's page, to the letter:
+      zoo export bge-reranker-v2-m3 --optimize O1 --sequence-length 8192 --batch-size 1 --monolith
+    """
+    from zoo import manifest
+    from zoo.catalogue import Catalogue
+    from zoo.exporter import ExportSettings, export
+
+    shapes: dict[str, str | int | bool] = {
+        name: value for name, value in (("sequence_length", sequence_length), ("batch_size", batch_size)) if value
+    }
+    if monolith:
+        shapes["monolith"] = True
+    settings = ExportSettings(
+        model=model,
+        config_path=config_path,
+        output=output,
+        target=target,
+        precision=precision,
+        optimize=optimize,
+        shapes=shapes,
+        offline=offline,
+        allow_pickle=allow_pickle,
+    )
+    artifact = export(Catalogue.installed(), settings)
+    if as_json:
+        print_json({"path": str(artifact.model), **manifest.as_builtins(manifest.read(artifact.model.parent))})
+    else:
+        click.echo(str(artifact.model))

@@ -1,0 +1,106 @@
+"""The vocabulary of recipes: what each step needs of a model file, what it leaves, and which orders make sense.
+
+A step says what it needs and what it takes away, so a recipe that would do harm is refused before anything is made: onnxsim
+rewrites the pattern of nodes that transformer fusion looks for, and after it nothing is fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zoo.errors import PluginError
+
+CHECKPOINT = "a checkpoint"
+GRAPH = "a model file"
+AS_EXPORTED = "the nodes as they were exported"
+FLOAT32 = "float32 weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One named step, from a folder with a model file to another. ``space`` is what it writes at most, in float32 weights."""
+
+    summary: str
+    needs: frozenset[str]
+    gives: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
+    space: float
+
+
+def _facts(*facts: str) -> frozenset[str]:
+    return frozenset(facts)
+
+
+STEPS = {
+    "export": Step(
+        summary="trace the model in torch and write it as an ONNX graph with dynamic batch and length",
+        needs=_facts(CHECKPOINT),
+        gives=_facts(GRAPH, AS_EXPORTED, FLOAT32),
+        space=2.1,  # torch writes a file a tensor, which are then joined into one
+    ),
+    "fuse": Step(
+        summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
+        needs=_facts(GRAPH, AS_EXPORTED),
+        takes=_facts(AS_EXPORTED),
+        space=1.1,
+    ),
+    "simplify": Step(
+        summary="fold constants and drop needless nodes (onnxsim); standard operators only",
+        needs=_facts(GRAPH),
+        takes=_facts(AS_EXPORTED),
+        space=1.1,
+    ),
+    "half": Step(
+        summary="weights and arithmetic in float16",
+        needs=_facts(GRAPH, FLOAT32),
+        takes=_facts(AS_EXPORTED, FLOAT32),
+        space=1.1,
+    ),
+    "quantise": Step(
+        summary="weights in int8, one scale a channel; activations quantised as they come",
+        needs=_facts(GRAPH, FLOAT32),
+        takes=_facts(AS_EXPORTED, FLOAT32),
+        space=1.6,
+    ),
+}
+"""Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
+
+CHANGES_PRECISION = ("half", "quantise")
+
+
+def check(recipe: Sequence[str], *, from_file: bool = False) -> None:
+    """Raises PluginError where a step needs what is not there, or what an earlier step has taken away."""
+    here = {GRAPH, AS_EXPORTED, FLOAT32} if from_file else {CHECKPOINT}
+    taken: dict[str, str] = {}
+    for name in recipe:
+        step = STEPS.get(name)
+        if step is None:
+            continue
+        for fact in sorted(step.needs - here):
+            cause = f"'{taken[fact]}' before it has taken that away" if fact in taken else "it is not there"
+            raise PluginError(f"the recipe {', '.join(recipe)} cannot work: '{name}' needs {fact}, and {cause}")
+        here |= step.gives
+        for fact in step.takes & here:
+            here.discard(fact)
+            taken[fact] = name
+
+
+def for_file(recipe: Sequence[str]) -> tuple[str, ...]:
+    """The steps still to do on a model file the user hands over: all but the export where they change its precision, else none.
+
+    How its graph is written is the user's choice: a file that was simplified or fused elsewhere is run as it is.
+    """
+    if not any(step in CHANGES_PRECISION for step in recipe):
+        return ()
+    return tuple(step for step in recipe if step != "export")
+
+
+def space_needed(recipe: Sequence[str], weights: int) -> int:
+    """Bytes of disk that making it takes at most, for ``weights`` bytes in float32: a step's input lies beside its output."""
+    before, most = 0.0, 0.0
+    for name in recipe:
+        step = STEPS.get(name)
+        most = max(most, before + (step.space if step else 1.1))
+        before = 1.0
+    return int(most * weights)
