@@ -39,7 +39,7 @@ def test_every_hook_is_documented_by_its_docstring() -> None:
             if callable(function):
                 assert function.__doc__, name
                 assert f"#### `{name}(" in page
-    assert set(hookspecs.STAGES) == {name for name in vars(hookspecs.StageSpecs) if not name.startswith("_")}
+    assert set(hookspecs.STAGES) <= set(vars(hookspecs.StageSpecs))
 
 
 def test_every_hook_is_used_by_a_test() -> None:

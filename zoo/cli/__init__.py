@@ -31,6 +31,7 @@ SUMMARIES = {
     "models": "Models that can be run, from every installed plugin.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",
+    "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
 }
 """First lines of the commands' help, so that ``zoo --help`` imports none of them; a test holds them equal."""
 
