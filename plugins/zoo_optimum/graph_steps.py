@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoint import model_files
 from zoo_optimum.process import Job
 
 LARGEST_SINGLE_FILE = 2_000_000_000
@@ -62,8 +63,9 @@ def half(job: Job) -> dict[str, Any]:
     types = _weight_types(job.model)
     if onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types:
         return _copied(job, "it was in float16 already")
-    # By path, because shape inference on a loaded model stops at 2 GB. Out-of-range weights are clipped and told by the proof.
-    save(convert_float_to_float16(str(job.model), keep_io_types=True), job)
+    save(
+        convert_float_to_float16(_with_shapes(job.model, job.target), keep_io_types=True, disable_shape_infer=True), job
+    )
     return {}
 
 
@@ -77,7 +79,7 @@ def quantise(job: Job) -> dict[str, Any]:
     if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in proto.graph.node):
         return _copied(job, "it was quantised already")
     quantize_dynamic(
-        job.model,
+        _within_reach(job.model, job.target),
         job.output,
         per_channel=True,
         weight_type=QuantType.QInt8,
@@ -112,6 +114,29 @@ def save(model: Any, job: Job) -> None:
     )
 
 
+def _with_shapes(model: Path, scratch: Path) -> Any:
+    """The loaded model with inferred types. By path, because onnx infers nothing on a loaded model past 2 GB."""
+    import onnx
+
+    inferred = scratch / "inferred.onnx"
+    onnx.shape_inference.infer_shapes_path(str(model), str(inferred))
+    proto = onnx.load(inferred, load_external_data=False)
+    inferred.unlink()
+    onnx.load_external_data_for_model(proto, str(model.parent))
+    return proto
+
+
+def _within_reach(model: Path, target: Path) -> Path:
+    """The model inside the folder that is being worked in: the quantiser writes files beside the one it reads."""
+    if model.is_relative_to(target.parent):
+        return model
+    place = target.with_name(f"{target.name}-source")
+    place.mkdir()
+    for path in model_files(model):
+        shutil.copyfile(path, place / path.name)
+    return place / model.name
+
+
 def _declare_operators(model: Any) -> None:
     """Name the set of operators that fused nodes are of; onnx's shape inference refuses a graph that does not."""
     if all(entry.domain != RUNTIME_OPERATORS for entry in model.opset_import):
@@ -135,8 +160,6 @@ def _external(job: Job) -> bool:
 
 
 def _copied(job: Job, note: str) -> dict[str, Any]:
-    from zoo.checkpoint import model_files
-
     assert job.model
     for path in model_files(job.model):
         shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
