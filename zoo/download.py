@@ -40,7 +40,10 @@ def from_hub_cache(card: ModelCard) -> Path | str:
 
 
 def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
-    """The card's revision, fetched as far as it is not there yet, or why it cannot be had."""
+    """The card's revision, fetched as far as it is not there yet, or why it cannot be had.
+
+    A connection that breaks is taken up again as long as each attempt brings something.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.file_download import repo_folder_name
 
@@ -48,14 +51,18 @@ def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
     logger.info("downloading %s at %s from %s", card.hub, card.revision, hub_endpoint())
     place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=card.hub, repo_type="model") / "blobs"
     with _progress(place):
-        try:
-            return Path(
-                snapshot_download(
-                    card.hub, revision=card.revision, allow_patterns=list(patterns), endpoint=hub_endpoint()
+        while True:
+            arrived = size_of(place)
+            try:
+                return Path(
+                    snapshot_download(
+                        card.hub, revision=card.revision, allow_patterns=list(patterns), endpoint=hub_endpoint()
+                    )
                 )
-            )
-        except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
-            return f"{type(error).__name__}: {_first_line(error)}"
+            except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
+                if size_of(place) <= arrived:
+                    return f"{type(error).__name__}: {_first_line(error)}"
+                logger.info("the connection broke (%s); going on where it was", type(error).__name__)
 
 
 def from_modelscope(card: ModelCard, patterns: Sequence[str]) -> Path | str:

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoint import model_files
+from zoo_optimum.graphs import LARGEST_SINGLE_FILE, declare_operators, widened, with_shapes, within_reach, write
 from zoo_optimum.process import Job
 
-LARGEST_SINGLE_FILE = 2_000_000_000
-"""protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
-
 NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
-RUNTIME_OPERATORS = "com.microsoft"
 
 
 def fuse(job: Job) -> dict[str, Any]:
@@ -25,7 +22,7 @@ def fuse(job: Job) -> dict[str, Any]:
     assert job.model
     config = json.loads((job.checkpoint / "config.json").read_text(encoding="utf-8")) if job.checkpoint else {}
     fused = optimizer.optimize_model(
-        str(job.model),
+        str(widened(job.model, job.target)),
         model_type="bert",  # the name of the pattern: XLM-RoBERTa's layers have the same
         num_heads=int(config.get("num_attention_heads", 0)),
         hidden_size=int(config.get("hidden_size", 0)),
@@ -33,7 +30,7 @@ def fuse(job: Job) -> dict[str, Any]:
     )
     count = fused.get_fused_operator_statistics().get("Attention", 0)
     fused.topological_sort()
-    _declare_operators(fused.model)
+    declare_operators(fused.model)
     save(fused.model, job)
     return {"note": f"{count} attention layers fused" if count else NOTHING_FUSED}
 
@@ -60,12 +57,11 @@ def half(job: Job) -> dict[str, Any]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     assert job.model
-    types = _weight_types(job.model)
+    model = widened(job.model, job.target)
+    types = _weight_types(model)
     if onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types:
         return _copied(job, "it was in float16 already")
-    save(
-        convert_float_to_float16(_with_shapes(job.model, job.target), keep_io_types=True, disable_shape_infer=True), job
-    )
+    save(convert_float_to_float16(with_shapes(model, job.target), keep_io_types=True, disable_shape_infer=True), job)
     return {}
 
 
@@ -79,7 +75,7 @@ def quantise(job: Job) -> dict[str, Any]:
     if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in proto.graph.node):
         return _copied(job, "it was quantised already")
     quantize_dynamic(
-        _within_reach(job.model, job.target),
+        within_reach(widened(job.model, job.target), job.target),
         job.output,
         per_channel=True,
         weight_type=QuantType.QInt8,
@@ -100,48 +96,7 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 def save(model: Any, job: Job) -> None:
     """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
-    import onnx
-
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    external = size > LARGEST_SINGLE_FILE or bool(job.options.get("external_data"))
-    onnx.save(
-        model,
-        str(job.output),
-        save_as_external_data=external,
-        all_tensors_to_one_file=True,
-        location=f"{job.output.name}.data",
-        size_threshold=1024,
-    )
-
-
-def _with_shapes(model: Path, scratch: Path) -> Any:
-    """The loaded model with inferred types. By path, because onnx infers nothing on a loaded model past 2 GB."""
-    import onnx
-
-    inferred = scratch / "inferred.onnx"
-    onnx.shape_inference.infer_shapes_path(str(model), str(inferred))
-    proto = onnx.load(inferred, load_external_data=False)
-    inferred.unlink()
-    onnx.load_external_data_for_model(proto, str(model.parent))
-    return proto
-
-
-def _within_reach(model: Path, target: Path) -> Path:
-    """The model inside the folder that is being worked in: the quantiser writes files beside the one it reads."""
-    if model.is_relative_to(target.parent):
-        return model
-    place = target.with_name(f"{target.name}-source")
-    place.mkdir()
-    for path in model_files(model):
-        shutil.copyfile(path, place / path.name)
-    return place / model.name
-
-
-def _declare_operators(model: Any) -> None:
-    """Name the set of operators that fused nodes are of; onnx's shape inference refuses a graph that does not."""
-    if all(entry.domain != RUNTIME_OPERATORS for entry in model.opset_import):
-        entry = model.opset_import.add()
-        entry.domain, entry.version = RUNTIME_OPERATORS, 1
+    write(model, job.output, external=bool(job.options.get("external_data")))
 
 
 def limit_memory(limit: int) -> None:

@@ -79,6 +79,8 @@ def _do(step: str, request: ExportRequest, progress: Progress, target: Path) -> 
         progress.reports.append(StepReport(name=step, seconds=0.0, peak_memory=0, skipped=str(death)))
         shutil.rmtree(target, ignore_errors=True)
         return
+    for scratch in progress.work.glob(f"{target.name}-*"):
+        shutil.rmtree(scratch)
     before, progress.current = progress.current, job.output
     if before is not None and before != request.source:
         shutil.rmtree(before.parent)
