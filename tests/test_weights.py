@@ -22,6 +22,8 @@ from zoo.errors import InputError, ZooError
 from zoo.resources import bundled
 from zoo.weights import Want, find_checkpoint
 
+SIZE = 24_000_000
+"""The hub's client writes in pieces of 10 MB, and what broke off inside a piece is lost."""
 CARD = load_card(bundled("models") / "bge-reranker-v2-m3.toml")
 
 
@@ -93,8 +95,8 @@ def hub(tmp_path: Path, tiny: Path) -> Iterator[Hub]:
     folder.mkdir()
     for path in tiny.glob("*.json"):
         shutil.copy(path, folder)
-    header = json.dumps({"w": {"dtype": "F32", "shape": [250_000], "data_offsets": [0, 1_000_000]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(1_000_000))
+    header = json.dumps({"w": {"dtype": "F32", "shape": [SIZE // 4], "data_offsets": [0, SIZE]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(SIZE))
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
     (folder / "README.md").write_text("not needed")
     server = Hub(folder, str(CARD.revision))
@@ -150,13 +152,13 @@ def test_the_pinned_revision_is_fetched_from_the_mirror_and_found_in_the_cache_a
 
 
 def test_a_download_that_broke_off_goes_on_where_it_was(hub: Hub) -> None:
-    hub.cut["model.safetensors"] = 400_000
+    hub.cut["model.safetensors"] = 15_000_000
     result = find(hub)
     assert result.returncode == 0, result.stdout + result.stderr
     folder = Path(result.stdout.split("|")[0])
     assert (folder / "model.safetensors").read_bytes() == (hub.folder / "model.safetensors").read_bytes()
     ranges = [wanted for verb, path, wanted in hub.requests if verb == "GET" and "model.safetensors" in path]
-    assert any(wanted.startswith("bytes=") and wanted != "bytes=0-" for wanted in ranges), ranges
+    assert "bytes=10485760-" in ranges
 
 
 def test_nothing_is_fetched_where_it_could_not_be_exported(hub: Hub) -> None:
