@@ -1,0 +1,108 @@
+"""From a checkpoint to running scores: zoo's default path beside the vendor's recipe. Wall time and peak memory of each.
+
+    python benchmarks/export_full.py CHECKPOINT [--only zoo|vendor] [--json]
+
+CHECKPOINT is a folder of bge-reranker-v2-m3's shape with weights (2.27 GB). Both start from nothing: an empty cache, an empty folder.
+The vendor's recipe is optimum-cli with the options of the vendor's page; it needs 17 GB of memory at full size, and says nothing if
+it is killed for that. Peak memory is that of the largest process, as the system counts it (ru_maxrss). Needs the export extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+VENDOR = [
+    "--task",
+    "text-classification",
+    "--framework",
+    "pt",
+    "--batch_size",
+    "1",
+    "--sequence_length",
+    "8192",
+    "--monolith",
+    "--optimize",
+    "O1",
+]
+PROGRAMS = ("zoo-runner", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+
+
+def measured(label: str, command: list[str], environment: dict[str, str]) -> dict[str, object]:
+    """Run one command to its end, its output to stderr."""
+    print(f"{label}: {' '.join(command)}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return {
+        "what": label,
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_memory_gb": round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2),
+        "exit_code": process.returncode,
+    }
+
+
+def zoo_path(checkpoint: Path, scratch: Path) -> list[dict[str, object]]:
+    """The command of the README, from nothing and again."""
+    command = [sys.executable, "-m", "zoo", "run", "bge-reranker-v2-m3"]
+    command += ["--config-path", str(checkpoint), "--mode", "single", "--target", "cpu"]
+    environment = {**os.environ, "ZOO_HOME": str(scratch / "zoo-home")}
+    return [
+        measured(label, command, environment)
+        for label in ("zoo run, from nothing to scores", "zoo run, again (cached)")
+    ]
+
+
+def vendor_path(checkpoint: Path, scratch: Path) -> list[dict[str, object]]:
+    """The vendor's export; simplifying and running come on top."""
+    optimum = shutil.which("optimum-cli", path=str(Path(sys.executable).parent)) or shutil.which("optimum-cli")
+    if optimum is None:
+        sys.exit("optimum-cli is not installed: pip install 'zoo-runner[export]'")
+    command = [optimum, "export", "onnx", "--model", str(checkpoint), str(scratch / "vendor"), *VENDOR]
+    return [measured("vendor's recipe, export alone", command, dict(os.environ))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--only", choices=["zoo", "vendor"])
+    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    arguments = parser.parse_args()
+    checkpoint = arguments.checkpoint.resolve()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="export-full-") as scratch:
+        if arguments.only != "vendor":
+            rows += zoo_path(checkpoint, Path(scratch))
+        if arguments.only != "zoo":
+            rows += vendor_path(checkpoint, Path(scratch))
+    settings = {
+        "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "load_at_end": [round(load, 1) for load in os.getloadavg()],
+        "versions": {name: importlib.metadata.version(name) for name in PROGRAMS},
+    }
+    print(json.dumps(settings, indent=2))
+    print(f"{'':34}{'wall s':>10}{'CPU s':>10}{'peak GB':>10}  exit")
+    for row in rows:
+        print(
+            f"{row['what']:34}{row['seconds']:>10}{row['cpu_seconds']:>10}{row['peak_memory_gb']:>10}  {row['exit_code']}"
+        )
+    if arguments.json:
+        print(json.dumps({"settings": settings, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
