@@ -14,6 +14,7 @@ import zoo
 from zoo import metrics
 from zoo.datasets import Collection, DataRequest
 from zoo.longdoc import Chunker, LongDoc, aggregate
+from zoo.pipeline import Pipeline
 from zoo.runner import OpenRun
 from zoo.settings import RunSettings
 from zoo.types import Pair, Run
@@ -65,18 +66,23 @@ def rerank(run: OpenRun, collection: Collection, long_doc: LongDoc) -> Iterator[
             logits = []
 
 
-def judge(run: OpenRun, collection: Collection, scored: Iterable[Scored]) -> Result:
-    """Collect the logits and evaluate them beside the first stage's scores."""
-    reranked: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
+def collect(collection: Collection, scored: Iterable[Scored]) -> tuple[Run, int]:
+    """The reranked run, and how many pairs the device scored for it."""
+    run: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
     chunks = 0
     for query, passage, logit, count in scored:
-        reranked[query][passage] = logit
+        run[query][passage] = logit
         chunks += count
+    return run, chunks
+
+
+def judge(pipeline: Pipeline, collection: Collection, reranked: Run, chunks: int) -> Result:
+    """Evaluate a reranked run beside the first stage's own scores of the same candidates."""
     return Result(
         collection=collection,
         run=reranked,
-        first_stage=run.pipeline.evaluate(collection.candidates, collection.qrels),
-        reranked=run.pipeline.evaluate(reranked, collection.qrels),
+        first_stage=pipeline.evaluate(collection.candidates, collection.qrels),
+        reranked=pipeline.evaluate(reranked, collection.qrels),
         first_per_query=metrics.per_query(collection.candidates, collection.qrels),
         per_query=metrics.per_query(reranked, collection.qrels),
         ties=metrics.ties(reranked, collection.qrels),

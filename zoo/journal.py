@@ -95,7 +95,9 @@ def _lock(handle: IO[bytes], path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise ZooError(f"another run is writing {path}. Wait for it, or choose another folder with --output DIR") from error
+        raise ZooError(
+            f"another run is writing {path}. Wait for it, or choose another folder with --output DIR"
+        ) from error
 
 
 def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str, str]:
@@ -130,7 +132,9 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def _damaged(path: Path, number: int) -> ZooError:
-    return ZooError(f"{path}, line {number}: is no line of a journal. --overwrite starts anew, --output DIR leaves it alone")
+    return ZooError(
+        f"{path}, line {number}: is no line of a journal. --overwrite starts anew, --output DIR leaves it alone"
+    )
 
 
 def _check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
@@ -202,6 +206,7 @@ class Journalling:
         if scores is None:
             return None
         self.journal.recalled += 1
+        self.journal.recalled_rows += len(scores)
         future = Recalled()
         future.set_result(Outputs({}, key, scores))
         return future

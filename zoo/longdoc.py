@@ -44,7 +44,9 @@ class Chunker:
         if sum(costs) <= room or len(pieces) < 2:
             return [pair]
         if room < 1:
-            raise ZooError(f"a query of {self._cost(pair.query)} tokens leaves no room for a passage: lower --query-max-length")
+            raise ZooError(
+                f"a query of {self._cost(pair.query)} tokens leaves no room for a passage: lower --query-max-length"
+            )
         return [Pair(pair.query, "".join(pieces[first:last])) for first, last in spans(costs, room)]
 
     def _measured(self, passage: str) -> tuple[list[str], list[int]]:

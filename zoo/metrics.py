@@ -27,7 +27,8 @@ def evaluate(run: Run, qrels: Qrels) -> dict[str, float]:
     """The reference's metrics at 10 and 100, means over the queries, rounded to five places. Raises ScoreError on NaN."""
     queries = per_query(run, qrels)
     means = {
-        name: round(sum(values[name] for values in queries.values()) / max(len(queries), 1), PLACES) for name in _names()
+        name: round(sum(values[name] for values in queries.values()) / max(len(queries), 1), PLACES)
+        for name in _names()
     }
     return {**means, **_beir(run, qrels)}
 
@@ -79,7 +80,9 @@ def _refuse_nan(run: Run) -> None:
     for query, scores in run.items():
         for passage, score in scores.items():
             if not math.isfinite(score):
-                raise ScoreError(f"the score of passage '{passage}' for query '{query}' is {score}; metrics need finite scores")
+                raise ScoreError(
+                    f"the score of passage '{passage}' for query '{query}' is {score}; metrics need finite scores"
+                )
 
 
 def _float32(score: float) -> float:
@@ -126,7 +129,7 @@ def _reordered(run: Run, qrels: Qrels, best: bool) -> Run:
     sign = 1 if best else -1
     return {
         query: _as_scores(
-            sorted(scores, key=lambda p: (_float32(scores[p]), sign * qrels.get(query, {}).get(p, 0)), reverse=True)  # noqa: B023
+            sorted(scores, key=lambda p: (_float32(scores[p]), sign * qrels.get(query, {}).get(p, 0)), reverse=True)
         )
         for query, scores in run.items()
     }

@@ -18,6 +18,8 @@ HEADER = ["query-id", "corpus-id", "score"]
 
 
 class Query(msgspec.Struct, rename={"id": "_id"}):
+    """A line of ``queries.jsonl``."""
+
     id: str | int
     text: str
 
@@ -81,5 +83,3 @@ def _reader(folder: Path, split: str) -> Callable[[], Asked]:
 
 def _hashes(queries: Lines, judged: Lines) -> dict[str, str]:
     return {queries.path.name: queries.sha256, f"qrels/{judged.path.name}": judged.sha256}
-
-

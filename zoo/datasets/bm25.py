@@ -109,9 +109,7 @@ def _made_from(path: Path) -> object:
     return content.get("made_from") if isinstance(content, dict) else None
 
 
-def _search(
-    corpus: Path, form: type[Document], queries: Mapping[str, str], top_k: int
-) -> dict[str, dict[str, float]]:
+def _search(corpus: Path, form: type[Document], queries: Mapping[str, str], top_k: int) -> dict[str, dict[str, float]]:
     try:
         import bm25s
     except ImportError as error:

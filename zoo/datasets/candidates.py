@@ -63,13 +63,19 @@ def best(scores: Mapping[str, float], top_k: int) -> dict[str, float]:
 def _read_json(path: Path, expected: Expected, top_k: int) -> FirstStage:
     try:
         raw = path.read_bytes()
-        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_Hook(path, top_k), parse_constant=_no_number(path))
+        content = json.loads(
+            raw.decode("utf-8-sig"), object_pairs_hook=_Hook(path, top_k), parse_constant=_no_number(path)
+        )
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(path, raw.count(b"\n", 0, error.start) + 1, "is not UTF-8. Convert the file, for example with iconv") from error
+        raise InputError(
+            path, raw.count(b"\n", 0, error.start) + 1, "is not UTF-8. Convert the file, for example with iconv"
+        ) from error
     except json.JSONDecodeError as error:
-        raise InputError(path, error.lineno, f"is not JSON: {error.msg} (column {error.colno}). It should hold {FORM}") from error
+        raise InputError(
+            path, error.lineno, f"is not JSON: {error.msg} (column {error.colno}). It should hold {FORM}"
+        ) from error
     except RecursionError as error:
         raise InputError(path, None, f"is nested too deeply. It should hold {FORM}") from error
     _check_metadata(path, content, expected)
@@ -79,7 +85,9 @@ def _read_json(path: Path, expected: Expected, top_k: int) -> FirstStage:
     for query, scores in results.items():
         if not isinstance(scores, dict):
             raise InputError(
-                path, line_with(path, query), f"the results of the query '{query}' are no object of passage ids and scores"
+                path,
+                line_with(path, query),
+                f"the results of the query '{query}' are no object of passage ids and scores",
             )
         for passage, score in scores.items():
             if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
@@ -108,7 +116,9 @@ class _Hook:
             seen: set[str] = set()
             twice = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise InputError(
-                self.path, line_with(self.path, twice), f"the key '{twice}' is there twice in one object. Remove one of the two"
+                self.path,
+                line_with(self.path, twice),
+                f"the key '{twice}' is there twice in one object. Remove one of the two",
             )
         if len(made) > self.top_k and all(type(value) is float and math.isfinite(value) for value in made.values()):
             return best(made, self.top_k)
@@ -145,7 +155,11 @@ def _check_metadata(path: Path, content: object, expected: Expected) -> None:
         raise InputError(path, None, f"lacks {', '.join(repr(key) for key in lacking)}. It should hold {FORM}")
     checks: list[tuple[str, Collection[str], str]] = [
         ("eval_name", expected.eval_names, "name the data set with --dataset NAME/LANG if it is right"),
-        ("reranker_name", [NO_RERANKER], "candidates come from a first stage; results already reranked are not reranked again"),
+        (
+            "reranker_name",
+            [NO_RERANKER],
+            "candidates come from a first stage; results already reranked are not reranked again",
+        ),
         ("split", [expected.split], f"choose it with --split {content['split']} if it is right"),
         ("dataset_name", expected.dataset_names, "name it with --dataset NAME/LANG or --languages if it is right"),
     ]
@@ -163,8 +177,9 @@ def _read_run(path: Path, top_k: int) -> FirstStage:
     """A TREC run: query, Q0, passage, rank, score, tag. The rank is not read: the score decides, as in trec_eval."""
     lines = Lines(path)
     results: dict[str, dict[str, float]] = {}
-    tag = ""
+    retriever = ""
     for line, (query, _, passage, _, score, tag) in columns(lines, "query Q0 passage rank score tag", None):
+        retriever = tag
         scores = results.setdefault(query, {})
         if passage in scores:
             raise InputError(path, line.number, f"ranks the passage '{passage}' for the query '{query}' a second time")
@@ -176,7 +191,7 @@ def _read_run(path: Path, top_k: int) -> FirstStage:
             raise InputError(path, line.number, f"the score {score!r} is not finite")
     return FirstStage(
         results={query: best(scores, top_k) for query, scores in results.items()},
-        retriever=tag.replace("/", "_"),
+        retriever=retriever,
         eval_name=None,
         sha256=lines.sha256,
     )

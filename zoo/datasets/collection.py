@@ -105,10 +105,14 @@ class Queries:
         """Take one query. Raises InputError for a second one of the same id and for one without text."""
         if query in self.table:
             raise InputError(
-                self.lines.path, line.number, f"the query id '{query}' is there twice. Every query needs an id of its own"
+                self.lines.path,
+                line.number,
+                f"the query id '{query}' is there twice. Every query needs an id of its own",
             )
         if not text.strip():
-            raise InputError(self.lines.path, line.number, f"the query '{query}' has no text. Remove the line or fill it in")
+            raise InputError(
+                self.lines.path, line.number, f"the query '{query}' has no text. Remove the line or fill it in"
+            )
         self.table[query] = text
 
 

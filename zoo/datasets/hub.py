@@ -28,10 +28,14 @@ ROW = '{"query_id": "...", "query": "...", "positive_passages": [{"docid": "..."
 
 
 class NamedPassage(msgspec.Struct):
+    """A passage of a row; its text is in the corpus too and is not read here."""
+
     docid: str | int
 
 
 class Row(msgspec.Struct):
+    """A line of ``SPLIT.jsonl.gz``: a query with its judgements."""
+
     query_id: str | int
     query: str
     positive_passages: list[NamedPassage]
@@ -44,8 +48,11 @@ def find(request: DataRequest, path: Path) -> list[Layout]:
     for language in request.languages if there else ():
         if language not in there:
             raise UnknownNameError(f"language in {path} called", language, there)
-    return [_layout(request, path / f"mldr-v1.0-{language}", language) for language in request.languages or there]  \
-        if there else []
+    return (
+        [_layout(request, path / f"mldr-v1.0-{language}", language) for language in request.languages or there]
+        if there
+        else []
+    )
 
 
 def download(request: DataRequest) -> list[Layout]:
@@ -56,7 +63,9 @@ def download(request: DataRequest) -> list[Layout]:
         if language not in LANGUAGES:
             raise UnknownNameError("language of MLDR called", language, LANGUAGES)
     if not request.languages:
-        raise ZooError(f"--dataset mldr needs a language, for example --dataset mldr/en. There are {', '.join(LANGUAGES)}")
+        raise ZooError(
+            f"--dataset mldr needs a language, for example --dataset mldr/en. There are {', '.join(LANGUAGES)}"
+        )
     return [_layout(request, _fetch(language, request), language) for language in request.languages]
 
 
@@ -69,7 +78,12 @@ def _fetch(language: str, request: DataRequest) -> Path:
         file = f"mldr-v1.0-{language}/{name}.jsonl.gz"
         try:
             path = hf_hub_download(
-                REPOSITORY, file, repo_type="dataset", revision=REVISION, endpoint=hub_endpoint(), local_files_only=offline
+                REPOSITORY,
+                file,
+                repo_type="dataset",
+                revision=REVISION,
+                endpoint=hub_endpoint(),
+                local_files_only=offline,
             )
         except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
             where = "the Hugging Face cache (offline)" if offline else hub_endpoint()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection as Group, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection as Group
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +83,9 @@ class Layout:
         for query in stage.results:
             if query not in asked.queries:
                 raise InputError(
-                    path, line_with(path, query), f"has results for the query '{query}', which the queries' file does not have"
+                    path,
+                    line_with(path, query),
+                    f"has results for the query '{query}', which the queries' file does not have",
                 )
         unjudged = [query for query in stage.results if query not in asked.judged.table]
         if unjudged:
@@ -135,7 +138,9 @@ def first_stage_file(places: Iterable[Path], names: Iterable[str], asked: Path |
     for place in [asked] if asked is not None else places:
         direct = [place / name for name in names if (place / name).is_file()]
         stored = [place / NO_RERANKER / name for name in names]
-        deeper = [path for name in names for depth in ("*", "*/*") for path in place.glob(f"{depth}/{NO_RERANKER}/{name}")]
+        deeper = [
+            path for name in names for depth in ("*", "*/*") for path in place.glob(f"{depth}/{NO_RERANKER}/{name}")
+        ]
         found = direct or [path for path in (*stored, *sorted(deeper)) if path.is_file()]
         if len(found) > 1:
             files = ", ".join(map(str, found))
@@ -143,5 +148,7 @@ def first_stage_file(places: Iterable[Path], names: Iterable[str], asked: Path |
         if found:
             return found[0]
     if asked is not None:
-        raise ZooError(f"--candidates {asked}: the folder has no {' and no '.join(names)}, nor one in RETRIEVER/{NO_RERANKER}/")
+        raise ZooError(
+            f"--candidates {asked}: the folder has no {' and no '.join(names)}, nor one in RETRIEVER/{NO_RERANKER}/"
+        )
     return None

@@ -10,7 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Lines:
         self.sha256 = digest.hexdigest()
 
     def _open(self) -> IO[bytes]:
-        return gzip.open(self.path, "rb") if self.packed else self.path.open("rb")
+        return cast("IO[bytes]", gzip.open(self.path, "rb")) if self.packed else self.path.open("rb")
 
     def text(self, line: Line) -> str:
         """The line without its end. Raises InputError where it is not UTF-8."""

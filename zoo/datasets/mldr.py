@@ -22,11 +22,15 @@ JUDGEMENT = '{"qid": "...", "docid": "...", "relevance": 1}'
 
 
 class Query(msgspec.Struct):
+    """A line of ``SPLIT_queries.jsonl``."""
+
     id: str | int
     text: str
 
 
 class Judgement(msgspec.Struct):
+    """A line of ``SPLIT_qrels.jsonl``."""
+
     qid: str | int
     docid: str | int
     relevance: int
@@ -61,7 +65,9 @@ def _layout(request: DataRequest, root: Path, dataset: str, language: str) -> La
     folder, name = root / language, f"{language}-{request.split}.json"
     places = [root.parent, root] if root.name == "data" else [root, root.parent]
     if request.candidates is not None and request.candidates.is_file() and len(request.languages) > 1:
-        raise ZooError(f"--candidates {request.candidates} is one file for {len(request.languages)} languages: name a folder")
+        raise ZooError(
+            f"--candidates {request.candidates} is one file for {len(request.languages)} languages: name a folder"
+        )
     return Layout(
         dataset=dataset,
         language=language,

@@ -78,6 +78,8 @@ Decode = Callable[[str], Document]
 
 
 class Place(NamedTuple):
+    """Where a line stands, in bytes, and its number."""
+
     number: int
     offset: int
     size: int
@@ -86,7 +88,9 @@ class Place(NamedTuple):
 class Passages(Mapping[str, str]):
     """Passage texts by id, read from the disk each time they are asked for. Safe to use from several threads."""
 
-    def __init__(self, lines: Lines, file: IO[bytes], places: Mapping[str, Place], decode: Decode, example: str) -> None:
+    def __init__(
+        self, lines: Lines, file: IO[bytes], places: Mapping[str, Place], decode: Decode, example: str
+    ) -> None:
         self._lines, self._file, self._places = lines, file, places
         self._decode, self._example = decode, example
 
@@ -111,7 +115,8 @@ def read_corpus(path: Path, form: type[Document], wanted: Collection[str]) -> tu
 
     A passage that is wanted and not there is simply not in the result; a passage that is there twice is an error.
     """
-    lines, places, hashes = Lines(path), {}, array("Q")
+    lines, hashes = Lines(path), array("Q")
+    places: dict[str, Place] = {}
     decode: Decode = msgspec.json.Decoder(form).decode
     example = EXAMPLES[form]
     kept = tempfile.TemporaryFile(prefix="zoo-passages-") if lines.packed else None  # noqa: SIM115  # lives as long as the passages

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-
 from zoo.datasets import beir, mldr
 from zoo.datasets.collection import DataRequest, Judged, Queries
 from zoo.datasets.layout import Asked, Layout, first_stage_file
@@ -89,5 +88,3 @@ def _reader(queries_path: Path, qrels_path: Path) -> Callable[[], Asked]:
         )
 
     return read
-
-
