@@ -11,7 +11,7 @@ from zoo.evaluation import Result
 from zoo.metrics import MAIN, ranked
 from zoo.numbers import sigmoid
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 860, 240, 56, 34, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, LEGEND = 860, 240, 56, 34, 12, 36
 WORST, SHOWN, TEXT = 10, 3, 400
 """Worst queries, passages shown of each, and characters shown of a text."""
 BINS = 40
@@ -90,7 +90,7 @@ def _collection(result: Result, normalize: bool) -> list[str]:
         _gains(result),
         "<h3>Scores of relevant and of other candidates</h3>",
         _distribution(result, normalize),
-        "<h3>Queries that lost most, and those ranked worst</h3>",
+        "<h3>Worst queries</h3>",
         *_worst(result, normalize),
     ]
 
@@ -161,7 +161,7 @@ def _distribution(result: Result, normalize: bool) -> str:
         return '<p class="dim">There are no scores.</p>'
     low, high = min(values), max(values)
     span = (high - low) or 1.0
-    floor, room, width = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP, (WIDTH - LEFT) / BINS
+    floor, room, width = HEIGHT - BOTTOM, HEIGHT - BOTTOM - LEGEND, (WIDTH - LEFT) / BINS
     shapes = [f'<line x1="{LEFT}" x2="{WIDTH}" y1="{floor}" y2="{floor}" stroke="var(--rule)"/>']
     for scores, color, name in ((other, "bar", "other"), (relevant, "up", "relevant")):
         bins = [0] * BINS
@@ -200,9 +200,12 @@ def _by_relevance(result: Result, normalize: bool) -> tuple[list[float], list[fl
 def _worst(result: Result, normalize: bool) -> Iterable[str]:
     def order(query: str) -> tuple[float, float]:
         after = result.per_query[query][MAIN]
-        return after - result.first_per_query[query][MAIN], after
+        return after, after - result.first_per_query[query][MAIN]
 
-    for query in sorted(result.per_query, key=order)[:WORST]:
+    worst = [query for query in sorted(result.per_query, key=order)[:WORST] if result.per_query[query][MAIN] < 1]
+    if not worst:
+        yield '<p class="dim">Every query has its relevant passages on top.</p>'
+    for query in worst:
         yield _worst_query(result, query, normalize)
 
 
