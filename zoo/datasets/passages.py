@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -93,6 +94,7 @@ class Passages(Mapping[str, str]):
     ) -> None:
         self._lines, self._file, self._places = lines, file, places
         self._decode, self._example = decode, example
+        weakref.finalize(self, file.close)
 
     def __getitem__(self, passage: str) -> str:
         place = self._places[passage]
@@ -119,22 +121,24 @@ def read_corpus(path: Path, form: type[Document], wanted: Collection[str]) -> tu
     places: dict[str, Place] = {}
     decode: Decode = msgspec.json.Decoder(form).decode
     example = EXAMPLES[form]
-    kept = tempfile.TemporaryFile(prefix="zoo-passages-") if lines.packed else None  # noqa: SIM115  # lives as long as the passages
+    # gzip cannot be read from the middle: what is wanted of it is kept aside
+    file: IO[bytes] = tempfile.TemporaryFile(prefix="zoo-passages-") if lines.packed else path.open("rb")  # noqa: SIM115
+    passages = Passages(lines, file, places, decode, example)  # which closes the file when it is gone
     for line in lines:
         document = decode_line(lines, line, decode, example)
         hashes.append(hash(document.key) & 0xFFFFFFFFFFFFFFFF)
         if document.key in wanted:
             offset = line.offset
-            if kept is not None:  # gzip cannot be read from the middle
-                offset = kept.tell()
-                kept.write(line.raw)
+            if lines.packed:
+                offset = file.tell()
+                file.write(line.raw)
             places.setdefault(document.key, Place(line.number, offset, len(line.raw)))
     if not hashes:
         raise InputError(path, None, f"is empty. A line reads {example}")
     _refuse_duplicates(lines, hashes, decode, example)
-    if kept is not None:
-        kept.flush()
-    return Passages(lines, kept or path.open("rb"), places, decode, example), lines.sha256
+    if lines.packed:
+        file.flush()
+    return passages, lines.sha256
 
 
 def _refuse_duplicates(lines: Lines, hashes: array[int], decode: Decode, example: str) -> None:
