@@ -17,7 +17,12 @@ PASSAGES = {
     "p6": "A hash table finds a key in about the same time however many there are. " * 60,
     "p7": "Nobody asks for this passage.",
 }
-QUERIES = {"q1": "how do bees tell where flowers are", "q2": "what causes tides", "q3": "青花瓷怎样烧成", "q4": "hash table"}
+QUERIES = {
+    "q1": "how do bees tell where flowers are",
+    "q2": "what causes tides",
+    "q3": "青花瓷怎样烧成",
+    "q4": "hash table",
+}
 QRELS = {
     "q1": {"p1": 1, "p2": 0},
     "q2": {"p3": 1, "p5": 0, "p2": 0},

@@ -218,7 +218,7 @@ def test_a_folder_that_is_no_data_set_says_what_is(make: Callable[[Path], Path],
 
 def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     for layout in (small.mldr, small.beir):
-        with pytest.raises(ZooError, match="'tset'.*Did you mean 'test'"):
+        with pytest.raises(ZooError, match=r"'tset'.*Did you mean 'test'"):
             find_layouts(DataRequest(data_path=layout(tmp_path), split="tset"))
 
 

@@ -70,7 +70,7 @@ def test_languages_are_all_that_are_there_or_those_asked_for(tmp_path: Path) -> 
     small.mldr(tmp_path, "zh")
     assert [collection.language for collection in opened(path)] == ["en", "zh"]
     assert [collection.language for collection in opened(path, languages=("zh",))] == ["zh"]
-    with pytest.raises(UnknownNameError, match="'zj'.*Known: en, zh"):
+    with pytest.raises(UnknownNameError, match=r"'zj'.*Known: en, zh"):
         opened(path, languages=("zj",))
 
 
@@ -99,7 +99,7 @@ def test_two_first_stages_are_not_chosen_between(tmp_path: Path) -> None:
             tmp_path / "mldr" / "search_results" / retriever / "NoReranker" / "en-test.json",
             small.first_stage("mldr", "en", model_name=retriever),
         )
-    with pytest.raises(ZooError, match="more than one first-stage file.*--candidates"):
+    with pytest.raises(ZooError, match=r"more than one first-stage file.*--candidates"):
         opened(path)
     [collection] = opened(path, candidates=tmp_path / "mldr" / "search_results" / "bm25")
     assert collection.retriever == "bm25"
@@ -154,7 +154,17 @@ def test_numbers_as_ids_are_read_as_text(tmp_path: Path) -> None:
 
 
 def test_words_are_lower_case_and_pairs_of_characters_where_no_blanks_are() -> None:
-    assert list(words("The KEY, c'est 青花瓷器 x2 瓷")) == ["the", "key", "c", "est", "青花", "花瓷", "瓷器", "x2", "瓷"]
+    assert list(words("The KEY, c'est 青花瓷器 x2 瓷")) == [
+        "the",
+        "key",
+        "c",
+        "est",
+        "青花",
+        "花瓷",
+        "瓷器",
+        "x2",
+        "瓷",
+    ]
 
 
 def test_candidates_are_made_by_bm25_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -282,7 +292,7 @@ def test_mldr_comes_from_a_mirror_and_then_from_the_cache(mirror: str, tmp_path:
 
 
 def test_a_language_that_mldr_does_not_have_is_said_before_anything_is_fetched() -> None:
-    with pytest.raises(UnknownNameError, match="'eng'.*Did you mean 'en'"):
+    with pytest.raises(UnknownNameError, match=r"'eng'.*Did you mean 'en'"):
         find_layouts(DataRequest(dataset="mldr", languages=("eng",)))
     with pytest.raises(ZooError, match="needs a language"):
         find_layouts(DataRequest(dataset="mldr"))

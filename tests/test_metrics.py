@@ -32,7 +32,7 @@ def random_case(seed: int) -> tuple[dict[str, dict[str, float]], dict[str, dict[
     qrels, run = {}, {}
     for number in range(chance.randint(3, 12)):
         passages = [f"p{i}" for i in chance.sample(range(300), chance.randint(3, 150))]
-        judged = chance.sample(passages, min(len(passages), 6)) + ["never-found"]
+        judged = [*chance.sample(passages, min(len(passages), 6)), "never-found"]
         qrels[f"q{number}"] = {p: chance.choice([0, 0, 1, 2, 3]) for p in judged}
         if number % 4 != 3:
             run[f"q{number}"] = {p: round(chance.uniform(-5, 5), 1) for p in passages}

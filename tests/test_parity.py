@@ -104,7 +104,9 @@ def test_order_and_metrics_equal_flagrerankers(
 
 
 def test_flagembedding_reads_our_result_files(evaluation: Any, zoo: Zoo, tmp_path: Path) -> None:
-    zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", small.mldr(tmp_path), "--output", tmp_path / "out")
+    zoo(
+        "run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", small.mldr(tmp_path), "--output", tmp_path / "out"
+    )
     folder = tmp_path / "out/search_results/bge-m3/zoo-reranker-tiny"
 
     class Loader:

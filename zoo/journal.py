@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -71,7 +72,7 @@ class Journal:
         with self._lock:
             if key not in self._known:
                 self._known[key] = packed = _packed(scores)
-                self._handle.write(_line({"batch": key, "logits": packed}))
+                self._handle.write(_line({"batch": key, "logits": packed, "crc": _crc(key, packed)}))
 
     def close(self) -> None:
         """Bring it to the disk. May be called twice."""
@@ -115,9 +116,10 @@ def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str,
     known = {}
     for number, line in enumerate(lines[1:], start=2):
         entry = _parsed(line, path, number)
-        if not (isinstance(entry.get("batch"), str) and isinstance(entry.get("logits"), str)):
+        key, packed = entry.get("batch"), entry.get("logits")
+        if not (isinstance(key, str) and isinstance(packed, str) and entry.get("crc") == _crc(key, packed)):
             raise _damaged(path, number)
-        known[entry["batch"]] = entry["logits"]
+        known[key] = packed
     return known
 
 
@@ -155,6 +157,10 @@ def _check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Pat
 
 def _line(entry: Mapping[str, Any]) -> bytes:
     return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
+def _crc(key: str, packed: str) -> int:
+    return zlib.crc32(f"{key} {packed}".encode())
 
 
 def _packed(scores: Scores) -> str:

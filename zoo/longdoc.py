@@ -68,8 +68,8 @@ def spans(costs: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
     while last < len(costs):
         last = max(_reach(total, first, room), last + 1)
         yield first, last
-        first = last
-        while first - 1 > 0 and total[last] - total[first - 1] <= room * OVERLAP:
+        begun, first = first, last
+        while first - 1 > begun and total[last] - total[first - 1] <= room * OVERLAP:
             first -= 1
 
 
