@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import zoo
 from zoo import metrics
 from zoo.datasets import Collection, DataRequest
+from zoo.digests import Digests
 from zoo.longdoc import Chunker, LongDoc, aggregate
 from zoo.pipeline import Pipeline
+from zoo.resources import zoo_home
 from zoo.runner import OpenRun
 from zoo.settings import RunSettings
 from zoo.types import Pair, Run
@@ -95,11 +97,12 @@ def identity(
 ) -> dict[str, Any]:
     """All that decides the scores: what a journal must have been written with to be gone on with."""
     collections = list(collections)
+    digests = Digests(zoo_home() / "digests.json")
     return {
         "zoo": zoo.__version__,
         "model": run.card.name,
-        "weights": weights_hash(run.artifact.model),
-        "tokenizer": _sha256(run.checkpoint.folder / "tokenizer.json"),
+        "weights": weights_hash(run.artifact.model, digests),
+        "tokenizer": digests.of(run.checkpoint.folder / "tokenizer.json"),
         "device": run.device.name,
         "device options": dict(settings.device_options),
         "precision": run.precision,
@@ -116,19 +119,11 @@ def identity(
     }
 
 
-def weights_hash(model: Path) -> str:
+def weights_hash(model: Path, digests: Digests) -> str:
     """sha256 over a model file and the files beside it that it names (external data)."""
-    digest = hashlib.sha256(_sha256(model).encode())
+    digest = hashlib.sha256(digests.of(model).encode())
     with model.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for path in sorted(model.parent.iterdir()):
             if path != model and path.is_file() and content.find(path.name.encode()) >= 0:
-                digest.update(f"{path.name} {_sha256(path)}".encode())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
+                digest.update(f"{path.name} {digests.of(path)}".encode())
     return digest.hexdigest()

@@ -16,8 +16,9 @@ from zoo.datasets.collection import DataRequest, Judged, Queries
 from zoo.datasets.layout import Asked, Layout, first_stage_file
 from zoo.datasets.lines import Lines, json_lines
 from zoo.datasets.passages import HubDocument
+from zoo.download import hub_endpoint
 from zoo.errors import UnknownNameError, ZooError
-from zoo.weights import hub_endpoint, is_offline
+from zoo.weights import is_offline
 
 logger = logging.getLogger(__name__)
 
