@@ -18,6 +18,7 @@ from zoo.errors import InputError
 
 T = TypeVar("T")
 BOM = b"\xef\xbb\xbf"
+BUFFER = 1 << 20
 
 
 class Line(NamedTuple):
@@ -56,17 +57,27 @@ class Lines:
         self.sha256 = digest.hexdigest()
 
     def _open(self) -> IO[bytes]:
-        return cast("IO[bytes]", gzip.open(self.path, "rb")) if self.packed else self.path.open("rb")
+        return cast("IO[bytes]", gzip.open(self.path, "rb")) if self.packed else self.path.open("rb", buffering=BUFFER)
+
+    def checked(self, line: Line) -> bytes:
+        """The line without a byte order mark. Raises InputError where it is not UTF-8."""
+        raw = line.raw.removeprefix(BOM) if line.number == 1 else line.raw
+        if not raw.isascii():
+            self._decode(raw, line.number)
+        return raw
 
     def text(self, line: Line) -> str:
-        """The line without its end. Raises InputError where it is not UTF-8."""
+        """The line as text, without its end. Raises InputError where it is not UTF-8."""
         raw = line.raw.removeprefix(BOM) if line.number == 1 else line.raw
+        return self._decode(raw, line.number).rstrip("\r\n")
+
+    def _decode(self, raw: bytes, number: int) -> str:
         try:
-            return raw.decode("utf-8").rstrip("\r\n")
+            return raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
                 self.path,
-                line.number,
+                number,
                 f"is not UTF-8 (byte {error.start + 1} of the line). Convert the file, for example with iconv",
             ) from error
 
@@ -81,15 +92,16 @@ def json_lines(lines: Lines, form: type[T], example: str) -> Iterator[tuple[Line
         raise InputError(lines.path, None, f"is empty. A line reads {example}")
 
 
-def decode_line(lines: Lines, line: Line, decode: Callable[[str], T], example: str) -> T:
+def decode_line(lines: Lines, line: Line, decode: Callable[[bytes], T], example: str) -> T:
     """One line's value. Raises InputError saying what is wrong with it and what a right one looks like."""
-    text = lines.text(line)
+    raw = lines.checked(line)
     try:
-        return decode(text)
+        return decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         kind = "is not what it should be" if isinstance(error, msgspec.ValidationError) else "is not JSON"
+        shown = lines.text(line).strip()[:120]
         raise InputError(
-            lines.path, line.number, f"{kind}: {error}. A line reads {example}. This one reads: {text.strip()[:120]!r}"
+            lines.path, line.number, f"{kind}: {error}. A line reads {example}. This one reads: {shown!r}"
         ) from error
 
 

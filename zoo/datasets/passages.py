@@ -75,7 +75,7 @@ EXAMPLES: Mapping[type, str] = {
     BeirDocument: '{"_id": "...", "title": "...", "text": "..."}',
     HubDocument: '{"docid": "...", "text": "..."}',
 }
-Decode = Callable[[str], Document]
+Decode = Callable[[bytes], Document]
 
 
 class Place(NamedTuple):
