@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -24,6 +26,12 @@ class Defaults:
     def infer(self, session: Session, inputs: Tensors) -> Future[Tensors]:
         return session.submit(inputs)
 
+    @hookimpl
+    def evaluate(self, run: Run, qrels: Qrels) -> Mapping[str, float]:
+        from zoo import metrics
+
+        return metrics.evaluate(run, qrels)
+
 
 class Pipeline:
     """The five stages of one run. Participants come from the least to the most particular; guests see all."""
@@ -40,6 +48,11 @@ class Pipeline:
     def of(cls, catalogue: Catalogue, device: object, model: object) -> Pipeline:
         """The run of ``model`` on ``device`` with every installed guest."""
         return cls([("device", device), ("model", model)], catalogue.guests)
+
+    def join(self, name: str, participant: object) -> None:
+        """Let one more take part, before and around all who already do: a journal, a stopwatch."""
+        self._manager.register(participant, name=name)
+        self._manager.check_pending()
 
     def export(self, request: ExportRequest) -> Artifact:
         """A model file made inside ``request.folder``, by a recipe whose order makes sense."""
@@ -79,10 +92,15 @@ class Pipeline:
     def evaluate(self, run: Run, qrels: Qrels) -> Mapping[str, float]:
         """The metrics of all participants; two that give one name are an error."""
         merged: dict[str, float] = {}
-        for metrics in self._hook.evaluate(run=run, qrels=qrels):
+        for metrics in reversed(self._hook.evaluate(run=run, qrels=qrels)):  # the defaults' metrics come first
+            if not isinstance(metrics, Mapping):
+                raise PluginError(f"an evaluator gave {metrics!r}; it gives metrics by name")
             clash = merged.keys() & metrics.keys()
             if clash:
                 raise PluginError(f"two evaluators give the metric {', '.join(sorted(clash))}")
+            for name, value in metrics.items():
+                if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                    raise PluginError(f"an evaluator gave {value!r} for the metric '{name}'; a finite number is needed")
             merged.update(metrics)
         return merged
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import click
 
@@ -14,9 +14,14 @@ PLAIN_INTERVAL = 10.0
 """Seconds between plain lines: enough to see that a job lives, few enough not to fill a log."""
 
 
-def progress(items: Iterable[T], total: int, label: str, *, bar: bool = True) -> Iterator[T]:
-    """``items``, with their count shown. ``bar`` False keeps to plain lines, where results share the terminal."""
-    if bar and sys.stderr.isatty():
+Progress: TypeAlias = Literal["auto", "plain", "off"]
+
+
+def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto") -> Iterator[T]:
+    """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
+    if style == "off":
+        return iter(items)
+    if style == "auto" and sys.stderr.isatty():
         return _with_bar(items, total, label)
     return _with_lines(items, total, label)
 

@@ -8,6 +8,8 @@ import click
 
 from zoo.cli.common import json_option, verbosity_options
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
+from zoo.cli.progress import Progress
+from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Precision
 
@@ -29,7 +31,11 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 @click.command("run")
 @click.argument("model")
 @click.option(
-    "--mode", type=click.Choice(["single"]), default="single", show_default=True, help="single: a score for each pair."
+    "--mode",
+    type=click.Choice(["single", "valid"]),
+    default="single",
+    show_default=True,
+    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate.",
 )
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
 @click.option(
@@ -40,15 +46,26 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 )
 @click.option(
     "--data-path",
-    metavar="FILE",
-    help="Pairs to score, one a line: a Python literal, JSON, or two tab-separated columns; '-' reads stdin. Default: the panda demo.",
+    metavar="PATH",
+    help="single: pairs to score, one a line: a Python literal, JSON, or two tab-separated columns; '-' reads stdin. Default: the "
+    "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Pairs a batch.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", help=f"Pairs a batch.  [default: 1; valid: {BATCH_SIZE}]"
+)
 @click.option(
     "--shape",
     type=click.IntRange(min=1),
     metavar="TOKENS",
     help=f"Length limit of query and passage together, in tokens.  [default: {DEFAULT_LENGTH}]",
+)
+@click.option(
+    "--query-max-length",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LENGTH,
+    show_default=True,
+    metavar="TOKENS",
+    help="Length limit of the query alone. FlagEmbedding's own default is 384 (three quarters of --shape).",
 )
 @click.option(
     "--half/--no-half",
@@ -65,9 +82,10 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
 @click.option("--normalize", is_flag=True, help="Print sigmoid(logit), between 0 and 1, in place of the logit.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write results to FILE in place of stdout.",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="single: write results to this file in place of stdout. valid: folder of the result files.  "
+    "[default: zoo-results/MODEL/DATASET]",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option(
@@ -83,16 +101,28 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     multiple=True,
     help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off.",
 )
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "off"]),
+    default="auto",
+    show_default=True,
+    help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
+)
+@valid_options
 @json_option
 @verbosity_options
+@click.pass_context
 def command(
+    ctx: click.Context,
+    *,
     model: str,
     mode: str,
     ckpt: Path | None,
     config_path: Path | None,
     data_path: str | None,
-    batch_size: int,
+    batch_size: int | None,
     shape: int | None,
+    query_max_length: int,
     half: bool | None,
     precision: Precision | None,
     allow_pickle: bool,
@@ -102,12 +132,15 @@ def command(
     offline: bool,
     threads: int | None,
     device_options: tuple[tuple[str, str], ...],
+    progress: Progress,
+    valid: ValidChoices,
     as_json: bool,
 ) -> None:
     """Score pairs with MODEL, or evaluate it on a data set.
 
     Results go to stdout, everything else to stderr.
     """
+    check_mode(ctx, mode, data_path, output)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,
@@ -115,12 +148,38 @@ def command(
         target=target,
         precision=chosen_precision(half, precision),
         allow_pickle=allow_pickle,
-        batch_size=batch_size,
+        batch_size=batch_size or (BATCH_SIZE if mode == "valid" else 1),
         max_length=shape,
+        query_max_length=query_max_length,
         threads=threads,
         offline=offline,
         device_options=dict(device_options),
     )
-    from zoo.cli.single import score_pairs
+    if mode == "single":
+        from zoo.cli.single import score_pairs
 
-    score_pairs(settings, data_path, output=output, as_json=as_json, normalize=normalize)
+        score_pairs(settings, data_path, output=output, as_json=as_json, normalize=normalize, style=progress)
+        return
+    dataset, languages = split_dataset(valid)
+    from zoo.cli.valid import ValidOptions, evaluate
+    from zoo.datasets import DataRequest
+
+    request = DataRequest(
+        data_path=Path(data_path) if data_path else None,
+        dataset=dataset,
+        languages=languages,
+        split=valid.split,
+        candidates=valid.candidates,
+        top_k=valid.top_k,
+        limit=valid.limit,
+        offline=offline,
+    )
+    options = ValidOptions(
+        output=output,
+        overwrite=valid.overwrite,
+        long_doc=valid.long_doc,
+        progress=progress,
+        as_json=as_json,
+        normalize=normalize,
+    )
+    evaluate(settings, request, options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 from collections import deque
@@ -13,7 +12,8 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 from zoo.catalogue import Catalogue
-from zoo.cli.progress import progress
+from zoo.cli.progress import Progress, progress
+from zoo.numbers import sigmoid
 from zoo.output import written_aside
 from zoo.pairs import PairSource, Record, read_pairs
 from zoo.resources import bundled
@@ -28,7 +28,13 @@ DEMO = "bge-reranker-large_demo.txt"
 
 
 def score_pairs(
-    settings: RunSettings, data_path: str | None, *, output: Path | None, as_json: bool, normalize: bool
+    settings: RunSettings,
+    data_path: str | None,
+    *,
+    output: Path | None,
+    as_json: bool,
+    normalize: bool,
+    style: Progress,
 ) -> None:
     """Check the whole input, then score it and write a line for each input line as results come in."""
     catalogue = Catalogue.installed()
@@ -41,9 +47,9 @@ def score_pairs(
         run = stack.enter_context(open_run(catalogue, settings))
         started = time.perf_counter()
         results = _scored_records(source, run.scorer)
-        for record, logits in progress(
-            results, total, "scored lines", bar=output is not None or not sys.stdout.isatty()
-        ):
+        if output is None and sys.stdout.isatty() and style == "auto":
+            style = "plain"  # results share the terminal with the bar
+        for record, logits in progress(results, total, "scored lines", style):
             handle.write(_json_lines(record, logits) if as_json else _vendor_line(record, logits, normalize))
         handle.flush()
         _report(run.scorer.tally, time.perf_counter() - started, run.max_length)
@@ -94,9 +100,3 @@ def _json_lines(record: Record, logits: Sequence[float]) -> str:
         + "\n"
         for pair, logit in zip(record.pairs, logits, strict=True)
     )
-
-
-def sigmoid(logit: float) -> float:
-    """1 / (1 + e^-logit) without overflow at either end."""
-    small = math.exp(-abs(logit))
-    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

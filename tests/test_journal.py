@@ -1,0 +1,257 @@
+"""Nothing earned is lost: the journal, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import small_collection as small
+from conftest import Zoo
+from zoo.errors import ZooError
+from zoo.journal import Journal, digest
+
+HEADER = {"model": "m", "batch size": 2}
+SCORES = np.asarray([1.5, -3.25e-7], dtype=np.float32)
+
+
+def journal(path: Path, header: dict[str, object] | None = None, *, overwrite: bool = False) -> Journal:
+    return Journal.open(path, header or HEADER, overwrite=overwrite)
+
+
+def test_scores_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal.jsonl"
+    with journal(path) as first:
+        first.append("a", SCORES)
+        assert path.read_text().count("\n") == 2  # the header, and the batch at once
+    with journal(path) as second:
+        found = second.recall("a")
+        assert found is not None
+        assert found.dtype == np.float32
+        assert found.tobytes() == SCORES.tobytes()
+        assert second.recall("b") is None
+
+
+@pytest.mark.parametrize("torn", [1, 5, 30])
+def test_a_torn_last_line_is_dropped_and_written_anew(torn: int, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with journal(path) as first:
+        first.append("a", SCORES)
+        first.append("b", SCORES)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-torn])
+    with journal(path) as second:
+        assert len(second) == 1
+        assert second.recall("b") is None
+        second.append("b", SCORES)
+    assert path.read_bytes() == whole
+
+
+def test_a_torn_header_is_a_new_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"zoo_jour')
+    with journal(path) as made:
+        assert len(made) == 0
+    assert json.loads(path.read_text())["model"] == "m"
+
+
+def test_a_journal_of_other_settings_is_refused_with_the_difference(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with journal(path) as first:
+        first.append("a", SCORES)
+    before = path.read_bytes()
+    with pytest.raises(ZooError, match=r"batch size: 2 in the journal, 4 now\n.*--overwrite.*--output") as caught:
+        journal(path, {"model": "m", "batch size": 4})
+    assert "model" not in str(caught.value)
+    assert path.read_bytes() == before
+    with journal(path, {"model": "m", "batch size": 4}, overwrite=True) as anew:
+        assert len(anew) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "[]",
+        '{"batch": 1, "logits": "x", "crc": 1}',
+        '{"batch": "c"}',
+        '{"batch": "c", "logits": "AADAPw==", "crc": 7}',
+    ],
+)
+def test_damage_before_the_last_line_is_an_error_with_its_line(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with journal(path) as first:
+        first.append("a", SCORES)
+        first.append("b", SCORES)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:1], line + "\n", *lines[2:]]))
+    with pytest.raises(ZooError, match=r"line 2: .*--overwrite"):
+        journal(path)
+
+
+def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="no file locks on this platform")
+    path = tmp_path / "journal.jsonl"
+    with journal(path), pytest.raises(ZooError, match="another run is writing"):
+        journal(path)
+    journal(path).close()
+
+
+def test_a_batch_is_known_by_names_shapes_and_values() -> None:
+    ids = np.arange(6, dtype=np.int64).reshape(2, 3)
+    mask = np.ones_like(ids)
+    assert digest({"ids": ids, "mask": mask}) == digest({"mask": mask, "ids": ids.copy()})
+    others = [
+        {"ids": ids},
+        {"ids": ids.reshape(3, 2), "mask": mask},
+        {"ids": ids + 1, "mask": mask},
+        {"ids": mask, "mask": ids},
+    ]
+    assert digest({"ids": ids, "mask": mask}) not in {digest(other) for other in others}
+
+
+# Killed runs
+
+KILLED = """
+import os, signal, sys
+from zoo.cli import main
+from zoo.journal import Journal
+
+class Dying:
+    '''The journal's file, on which the process is killed while it writes its n-th line.'''
+    def __init__(self, handle, left, torn):
+        self.handle, self.left, self.torn = handle, left, torn
+    def __getattr__(self, name):
+        return getattr(self.handle, name)
+    def write(self, line):
+        self.left -= 1
+        if self.left < 0:
+            self.handle.write(line[: self.torn])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.handle.write(line)
+
+append = Journal.append
+def dying_append(self, key, scores):
+    if not isinstance(self._handle, Dying):
+        self._handle = Dying(self._handle, int(sys.argv[1]), int(sys.argv[2]))
+    append(self, key, scores)
+Journal.append = dying_append
+main(sys.argv[3:], prog_name="zoo")
+"""
+
+
+def command(data: Path, output: Path) -> list[str]:
+    return [
+        "run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", str(data), "--batch-size", "2", "--output", str(output),
+        "--target", "cpu",
+    ]  # fmt: skip
+
+
+def metric_files(output: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.suffix in (".json", ".trec") and path.name != "report.json"
+    }
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(zoo: Zoo, tmp_path: Path) -> None:
+    data = small.mldr(tmp_path)
+    whole = zoo(*command(data, tmp_path / "whole"))
+    assert whole.exit_code == 0, whole.stderr
+    cut = tmp_path / "cut"
+    for lines, torn in ((1, 0), (1, 17), (2, 40)):
+        args = [sys.executable, "-c", KILLED, str(lines), str(torn), *command(data, cut)]
+        died = subprocess.run(args, capture_output=True, text=True, check=False)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        assert not (cut / "report.json").exists()
+    done = zoo(*command(data, cut))
+    assert done.exit_code == 0, done.stderr
+    assert "going on with" in done.stderr
+    assert "4 of 7 batches came from the journal" in done.stderr
+    assert metric_files(cut) == metric_files(tmp_path / "whole")
+    assert len(metric_files(cut)) == 5
+    assert (cut / "journal.jsonl").read_text() == (tmp_path / "whole" / "journal.jsonl").read_text()
+
+
+def test_a_finished_run_repeats_its_figures_without_the_device(zoo: Zoo, tmp_path: Path) -> None:
+    data = small.mldr(tmp_path)
+    first = zoo(*command(data, tmp_path / "out"))
+    files = metric_files(tmp_path / "out")
+    second = zoo(*command(data, tmp_path / "out"))
+    assert second.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    assert "7 of 7 batches came from the journal" in second.stderr
+    assert metric_files(tmp_path / "out") == files
+    third = zoo(*command(data, tmp_path / "out"), "--overwrite")
+    assert "came from the journal" not in third.stderr
+    assert metric_files(tmp_path / "out") == files
+
+
+def change_settings(data: Path, output: Path) -> list[str]:
+    return ["--top-k", "2"]
+
+
+def change_inputs(data: Path, output: Path) -> list[str]:
+    corpus = data / "en" / "corpus.jsonl"
+    corpus.write_bytes(corpus.read_bytes().replace(b"waggle", b"wiggle"))
+    return []
+
+
+def change_weights(data: Path, output: Path) -> list[str]:
+    path = output / "journal.jsonl"
+    header, rest = path.read_text().split("\n", 1)
+    path.write_text(json.dumps({**json.loads(header), "weights": "of another checkpoint"}) + "\n" + rest)
+    return []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (change_settings, "top k: 100 in the journal, 2 now"),
+        (change_inputs, "inputs: {"),
+        (change_weights, "weights: of another"),
+    ],
+)
+def test_scores_of_another_run_are_refused(change: object, says: str, zoo: Zoo, tmp_path: Path) -> None:
+    data, output = small.mldr(tmp_path), tmp_path / "out"
+    assert zoo(*command(data, output)).exit_code == 0
+    assert callable(change)
+    extra = change(data, output)
+    refused = zoo(*command(data, output), *extra)
+    assert refused.exit_code == 1
+    assert says in refused.stderr
+    assert "--overwrite" in refused.stderr
+    assert zoo(*command(data, output), *extra, "--overwrite").exit_code == 0
+
+
+INTERRUPTED = """
+import os, signal, sys
+from zoo.cli import main
+from zoo.journal import Journal
+append = Journal.append
+def interrupting_append(self, key, scores):
+    append(self, key, scores)
+    if len(self) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+Journal.append = interrupting_append
+main(sys.argv[1:], prog_name="zoo")
+"""
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(zoo: Zoo, tmp_path: Path) -> None:
+    data, output = small.mldr(tmp_path), tmp_path / "out"
+    args = [sys.executable, "-c", INTERRUPTED, *command(data, output)]
+    stopped = subprocess.run(args, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert stopped.stdout == ""
+    done = zoo(*command(data, output))
+    assert done.exit_code == 0
+    assert "batches came from the journal" in done.stderr

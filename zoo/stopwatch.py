@@ -1,0 +1,87 @@
+"""Where the time of a run goes: a participant that looks on at its stages."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from zoo.hookspecs import hookimpl
+from zoo.journal import Recalled
+from zoo.types import Pair, Session, Tensors
+
+
+@dataclass(frozen=True)
+class BatchTime:
+    """One batch on the device."""
+
+    rows: int
+    length: int
+    tokens: int
+    seconds: float
+    """From when it could begin (it was there, and the batch before it was done) to when it was done."""
+
+
+class Stopwatch:
+    """Times of the stages, in seconds. Stages overlap, so they may add up to more than the clock shows."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.batches: list[BatchTime] = []
+        self.preprocess = self.postprocess = self.idle = 0.0
+        self._free = time.perf_counter()
+
+    def restart(self) -> None:
+        """The device is free from now on: what it waits for is data."""
+        self._free = max(self._free, time.perf_counter())
+
+    @hookimpl(specname="preprocess", wrapper=True)
+    def time_preprocess(self, pairs: Sequence[Pair]) -> Any:
+        started = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            with self._lock:
+                self.preprocess += time.perf_counter() - started
+
+    @hookimpl(specname="postprocess", wrapper=True)
+    def time_postprocess(self, outputs: Tensors) -> Any:
+        started = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            with self._lock:
+                self.postprocess += time.perf_counter() - started
+
+    @hookimpl(specname="infer", wrapper=True)
+    def time_infer(self, session: Session, inputs: Tensors) -> Any:
+        submitted = time.perf_counter()
+        future: Future[Tensors] | None = yield
+        if future is None or isinstance(future, Recalled):
+            return future
+        rows, length = next(iter(inputs.values())).shape[:2]
+        mask = inputs.get("attention_mask")
+        tokens = int(mask.sum()) if mask is not None else rows * length
+
+        def done(_: Future[Tensors]) -> None:
+            now = time.perf_counter()
+            with self._lock:
+                self.idle += max(submitted - self._free, 0.0)
+                begun = max(submitted, self._free)
+                self.batches.append(BatchTime(rows, length, tokens, now - begun))
+                self._free = max(now, self._free)
+
+        future.add_done_callback(done)
+        return future
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the values do not exceed (nearest rank); 0 where there is none."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0
+    return ordered[max(math.ceil(len(ordered) * share) - 1, 0)]
