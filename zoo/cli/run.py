@@ -8,6 +8,7 @@ import click
 
 from zoo.cli.common import json_option, verbosity_options
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
+from zoo.cli.sdaa import sdaa_options
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Precision
 
@@ -81,8 +82,9 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     "device_options",
     type=KeyValue(),
     multiple=True,
-    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off.",
+    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off. sdaa: docs/devices/sdaa.md.",
 )
+@sdaa_options
 @json_option
 @verbosity_options
 def command(
