@@ -162,9 +162,8 @@ class Crew:
             said = ", ".join(f"{name} takes {rule.rows} rows" for name, rule in rules.items())
             raise ZooError(f"the chosen cards do not take the same batches ({said}): choose cards of one kind")
         self._closed = False
-        self.in_flight = 1 + 2 * len(members)
         self.input_names: Sequence[str] = members[0].input_names
-        self.shape_rule: ShapeRule = members[0].shape_rule
+        self.shape_rule: ShapeRule = replace(members[0].shape_rule, lanes=len(members))
 
     def submit(self, inputs: Tensors) -> Future[Tensors]:
         if self._closed:

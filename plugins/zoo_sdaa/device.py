@@ -19,7 +19,7 @@ PRECISIONS: Mapping[Precision, PrecisionInfo] = {
         "use it to tell rounding from a fault",
     ),
 }
-REMEDY = "Run inside Tecorigin's TecoInference container (conda environment tvm-build) with the cards passed to it; see docs/devices/sdaa.md"
+REMEDY = "Run inside Tecorigin's TecoInference container (conda environment tvm-build) with the cards passed in: docs/devices/sdaa.md"
 
 
 class SdaaDevice:

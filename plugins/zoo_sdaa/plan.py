@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.errors import NotInstalledError, ZooError
 from zoo.types import ShapeRule
+from zoo_sdaa.halves import computed_in_half, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ def _check_types(model: Path, graph: Any, inputs: Sequence[Any]) -> None:
             raise ZooError(
                 f"{model}: the input '{node.name}' is {TensorProto.DataType.Name(kind)}; token ids and masks are INT64 on SDAA"
             )
-    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer):
+    if computed_in_half(graph):
         raise ZooError(
-            f"{model} holds float16 weights. The compiler takes the float32 file and makes half precision itself (--half)"
+            f"{model} computes in float16. The compiler takes the float32 file and makes half precision itself (--half)"
         )
 
 
@@ -86,8 +87,8 @@ def _check_static(model: Path, shapes: Mapping[str, Sequence[int]], max_length: 
 
 
 def load_model(model: Path) -> Any:
-    """The whole ModelProto, with weights that lie in files beside it."""
-    return _load(model, weights=True)
+    """The whole ModelProto in float32, with weights that lie in files beside it."""
+    return widen(_load(model, weights=True))
 
 
 def _load(model: Path, *, weights: bool) -> Any:

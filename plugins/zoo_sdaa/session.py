@@ -97,9 +97,6 @@ class RuntimeThread:
 class SdaaSession:
     """One engine on one card."""
 
-    in_flight = 3
-    """Batches worth having under way: one on the card, the next ready to go, and one being made."""
-
     def __init__(self, name: str, thread: RuntimeThread, context: Context, plan: Plan) -> None:
         self._name, self._thread, self._plan = name, thread, plan
         self._context: Context | None = context

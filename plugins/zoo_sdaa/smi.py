@@ -19,7 +19,7 @@ PROGRAM = "teco-smi"
 SECONDS = 15.0
 """A driver that hangs must not hang ``zoo devices``."""
 
-_INDEX = re.compile(r"^\W*(?:(?:card|device|index|id)\W+)?(\d+)\b(?![.:-])", re.IGNORECASE)
+_INDEX = re.compile(r"^\W*(?:(?:card|device|index|id)\W+(\d+)\b|(\d+)\b(?![.:-]))", re.IGNORECASE)
 _BUS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]\b", re.IGNORECASE)
 _HEALTH = re.compile(r"\bhealth\W+(\w[\w/]*)|\b(ok)\b", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?\s*[kmgt]?i?b)\s*/\s*(\d+(?:\.\d+)?\s*[kmgt]?i?b)", re.IGNORECASE)
@@ -117,7 +117,9 @@ def _row(line: str, memory: re.Match[str] | None) -> Row | None:
         if not named:
             return None
         health = named.group(1) or named.group(2)
-    return Row(int(index.group(1)), bus.group() if bus else "", health, _amount(memory) if memory else "")
+    return Row(
+        int(index.group(1) or index.group(2)), bus.group() if bus else "", health, _amount(memory) if memory else ""
+    )
 
 
 def _amount(memory: re.Match[str]) -> str:

@@ -83,7 +83,14 @@ class Program:
         )
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        outputs = self._session.run(None, dict(inputs))
+        """Each engine computes its own rows, as the SPAs do."""
+        rows = next(iter(self.shapes.values()))[0]
+        total = len(next(iter(inputs.values())))
+        parts = [
+            self._session.run(None, {name: array[start : start + rows] for name, array in inputs.items()})
+            for start in range(0, total, rows)
+        ]
+        outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         return [output.astype(np.float16) if self.header["half"] else output for output in outputs]
 
 
