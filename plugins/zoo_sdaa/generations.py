@@ -6,7 +6,9 @@ shared between calls, so outputs are copied before the next call is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,11 +105,16 @@ class Generation2:
 class _Held:
     """A context and its engine, released once and in order."""
 
+    needs: Sequence[str] = ()
+    """The context's methods that a run cannot do without."""
+
     def __init__(self, engine: Any) -> None:
         self._engine: Any = engine
         self._context: Any = None
         try:
             self._context = runtime.invoke(engine, "engine.create_context")
+            for name in self.needs:
+                runtime.method(self._context, f"context.{name}")
             self._start()
         except BaseException:
             self.release()
@@ -117,16 +124,17 @@ class _Held:
         """Prepare the context for its first run."""
 
     def release(self) -> None:
-        context, engine, self._context, self._engine = self._context, self._engine, None, None
-        try:
-            if context is not None:
-                self._release(context, "context.release")
-        finally:
-            if engine is not None:
-                self._release(engine, "engine.release")
+        held = [("context.release", self._context), ("engine.release", self._engine)]
+        self._context = self._engine = None
+        # Looked up before either is called: an engine must not be released under a context that cannot be.
+        releases = [self._releasing(owner, label) for label, owner in held if owner is not None]
+        with contextlib.ExitStack() as stack:  # it runs the last first, and all of them although one fails
+            for release in reversed(releases):
+                stack.callback(release)
 
-    def _release(self, held: Any, label: str) -> None:
-        runtime.invoke(held, label)
+    def _releasing(self, owner: Any, label: str) -> Callable[[], Any]:
+        runtime.method(owner, label)
+        return functools.partial(runtime.invoke, owner, label)
 
 
 class _Timed(_Held):
@@ -142,6 +150,8 @@ class _Timed(_Held):
 class AllSpas(_Timed):
     """Generation 1, a call split over all SPAs."""
 
+    needs = ("run_async", "start_timing", "get_infer_time", "release")
+
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         tensors = [runtime.call("tvm.runtime.from_numpy", np.ascontiguousarray(array)) for array in inputs.values()]
         future = runtime.invoke(self._context, "context.run_async", tensors)
@@ -150,6 +160,8 @@ class AllSpas(_Timed):
 
 class OneSpa(_Timed):
     """Generation 1 on the SPA ``index`` alone."""
+
+    needs = ("set_input", "executor_run", "get_num_outputs", "get_output", "start_timing", "get_infer_time", "release")
 
     def __init__(self, engine: Any, index: int) -> None:
         self._index = index
@@ -171,14 +183,15 @@ class _Untimed(_Held):
     def device_seconds(self) -> float | None:
         return None
 
-    def _release(self, held: Any, label: str) -> None:
+    def _releasing(self, owner: Any, label: str) -> Callable[[], Any]:
         # Not published for this generation, so it is called where it exists; dropping the object is what remains.
-        if hasattr(held, "release"):
-            super()._release(held, label)
+        return super()._releasing(owner, label) if hasattr(owner, "release") else lambda: None
 
 
 class Asynchronous2(_Untimed):
     """Generation 2, a call split over all SPAs."""
+
+    needs = ("run_async",)
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         arrays = [np.ascontiguousarray(array) for array in inputs.values()]
@@ -188,6 +201,8 @@ class Asynchronous2(_Untimed):
 
 class Synchronous2(_Untimed):
     """Generation 2, call after call."""
+
+    needs = ("set_input", "executor_run", "get_num_outputs", "get_output")
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
         for name, array in inputs.items():

@@ -5,31 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+MOVES = frozenset({"Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operations that move numbers and compute none: what they give has the type of what they are given."""
+
 
 def computed_in_half(graph: Any) -> list[str]:
-    """Float16 weights that some node uses as they are; those that are cast to float32 first are only stored small."""
-    from onnx import TensorProto
-
-    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    return sorted({name for node in graph.node if not _widens(node) for name in node.input if name in halves})
+    """Float16 values that an operation computes with. Those that are cast to float32 before any does are only stored small."""
+    halves = {tensor.name for tensor in _stored(graph)}
+    computed = set()
+    for node in graph.node:  # in topological order, as ONNX wants it
+        used = halves.intersection(node.input)
+        if used and node.op_type in MOVES:
+            halves.update(node.output)
+        elif not _widens(node):
+            computed |= used
+    return sorted(computed)
 
 
 def widen(model: Any) -> Any:
-    """Replace each stored half and the Cast behind it by the float32 weight. ``model`` is changed; its external data must be loaded."""
-    from onnx import TensorProto, numpy_helper
+    """Make stored halves float32. The casts behind them stay and change nothing. ``model`` is changed; its data must be loaded."""
+    from onnx import numpy_helper
 
-    halves = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
-    casts = [node for node in model.graph.node if _widens(node) and node.input[0] in halves]
-    if not casts:
-        return model
-    wide = []
-    for node in casts:
-        values = numpy_helper.to_array(halves[node.input[0]]).astype("float32")
-        wide.append(numpy_helper.from_array(values, node.output[0]))
-    _replace(model.graph.node, [node for node in model.graph.node if not any(node is cast for cast in casts)])
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in halves]
-    _replace(model.graph.initializer, [*kept, *wide])
+    halves = _stored(model.graph)
+    if halves:
+        names = {tensor.name for tensor in halves}
+        wide = [
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name) for tensor in halves
+        ]
+        _replace(model.graph.initializer, [t for t in model.graph.initializer if t.name not in names] + wide)
+        del model.graph.value_info[:]  # it may still say float16
     return model
+
+
+def _stored(graph: Any) -> list[Any]:
+    from onnx import TensorProto
+
+    return [tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16]
 
 
 def _widens(node: Any) -> bool:

@@ -86,11 +86,15 @@ def call(dotted: str, *args: Any, **kwargs: Any) -> Any:
 
 def invoke(owner: Any, label: str, /, *args: Any, **kwargs: Any) -> Any:
     """Call a method; ``label`` (``context.run_async``) names it as the contract does. Raises as ``call`` does."""
-    name = label.rpartition(".")[2]
-    method = getattr(owner, name, None)
-    if method is None:
+    return _call(method(owner, label), label, args, kwargs)
+
+
+def method(owner: Any, label: str) -> Any:
+    """The method ``label`` names. Raises ZooError where this version's object lacks it."""
+    found = getattr(owner, label.rpartition(".")[2], None)
+    if found is None:
         raise ZooError(_lacks(label))
-    return _call(method, label, args, kwargs)
+    return found
 
 
 def _call(function: Any, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -58,9 +58,12 @@ class DeviceContract:
 
     def open(self, device: Device, model: Path, *, precision: Precision | None = None, batch_size: int = 4) -> Session:
         """A session as the runner opens it."""
-        chosen = precision or next(iter(device.precisions))
         options = SessionOptions(
-            precision=chosen, batch_size=batch_size, max_length=MAX_LENGTH, threads=1, extra=dict(self.options)
+            precision=precision or default_precision(device),
+            batch_size=batch_size,
+            max_length=MAX_LENGTH,
+            threads=1,
+            extra=dict(self.options),
         )
         return device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
 
@@ -93,7 +96,7 @@ class DeviceContract:
             assert worst <= self.tolerance[precision], f"{precision} is off by {worst}"
 
     def test_its_scores_do_not_depend_on_the_batch_size(self, device: Device, model: Path, expected: Scores) -> None:
-        precision = next(iter(device.precisions))
+        precision = default_precision(device)
         for batch_size in (1, 3, 8, 16):
             with self.open(device, model, batch_size=batch_size) as session:
                 scores = run(session, toy_encodings(LENGTHS), batch_size)
@@ -103,7 +106,7 @@ class DeviceContract:
         with self.open(device, model, batch_size=1) as session:
             rounds = [submit(session, toy_encodings(LENGTHS), 1) for _ in range(3)]
             for futures in rounds:
-                assert np.abs(collected(futures) - expected).max() <= self.tolerance[next(iter(device.precisions))]
+                assert np.abs(collected(futures) - expected).max() <= self.tolerance[default_precision(device)]
 
     def test_results_belong_to_the_caller(self, session: Session) -> None:
         first = collected_outputs(submit(session, toy_encodings(LENGTHS), 4))
@@ -151,17 +154,22 @@ class DeviceContract:
 
     def test_an_unknown_option_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
         options = SessionOptions(
-            precision=next(iter(device.precisions)), batch_size=1, max_length=8, extra={"no_such_option": "1"}
+            precision=default_precision(device), batch_size=1, max_length=8, extra={"no_such_option": "1"}
         )
         with pytest.raises(ZooError, match="no_such_option"):
             device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
 
     def test_an_unknown_part_of_the_device_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
         options = SessionOptions(
-            precision=next(iter(device.precisions)), batch_size=1, max_length=8, selector="no-such-part"
+            precision=default_precision(device), batch_size=1, max_length=8, selector="no-such-part"
         )
         with pytest.raises(ZooError, match="no-such-part"):
             device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
+
+
+def default_precision(device: Device) -> Precision:
+    """The precision that a device takes by itself: the first it lists."""
+    return next(iter(device.precisions))
 
 
 Futures = list[tuple["tuple[int, ...]", "Future[Tensors]"]]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.types import Encoding, Encodings
 
 VOCABULARY, WIDTH = 97, 16
 
 
-def write_toy(path: Path, *, rows: int | None = None, length: int | None = None, half: bool = False) -> Path:
+def write_toy(
+    path: Path, *, rows: int | None = None, length: int | None = None, half: bool = False, small: bool = False
+) -> Path:
     """Write an ONNX file: ``input_ids`` and ``attention_mask`` in, ``logits`` out. ``rows`` and ``length`` fix the axes.
 
+    ``half`` computes in float16, ``small`` only stores the embeddings so.
     The logit is a weighted mean over the tokens that count, so it depends on every id and on the mask, and not on padding.
     """
     import onnx
@@ -23,8 +28,8 @@ def write_toy(path: Path, *, rows: int | None = None, length: int | None = None,
 
     random = np.random.default_rng(7)
     kind = np.float16 if half else np.float32
-    weights = {
-        "table": random.normal(size=(VOCABULARY, WIDTH)).astype(kind),
+    weights: dict[str, NDArray[Any]] = {
+        "table": random.normal(size=(VOCABULARY, WIDTH)).astype(np.float16 if small else kind),
         "head": (random.normal(size=(WIDTH, 1)) * 5).astype(kind),
         "vocabulary": np.array(VOCABULARY, dtype=np.int64),
         "last": np.array([2], dtype=np.int64),
@@ -33,7 +38,8 @@ def write_toy(path: Path, *, rows: int | None = None, length: int | None = None,
     float_type = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     nodes = [
         helper.make_node("Mod", ["input_ids", "vocabulary"], ["ids"]),
-        helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+        helper.make_node("Gather", ["table", "ids"], ["gathered"]),
+        helper.make_node("Cast", ["gathered"], ["embedded"], to=float_type),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=float_type),
         helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
         helper.make_node("Mul", ["embedded", "mask3"], ["counted"]),
