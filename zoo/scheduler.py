@@ -19,8 +19,8 @@ from zoo.errors import ScoreError
 from zoo.pipeline import Pipeline
 from zoo.types import Pair, Scores, Session, Tensors
 
-IN_FLIGHT = 3
-"""Batches submitted and not yet collected: one runs, one waits, one is being made."""
+BATCHES_AHEAD = 2
+"""Batches handed to the device beyond those it runs at once: one waits, one is being made."""
 
 WINDOW_BATCHES, SMALLEST_WINDOW = 32, 64
 """Pairs are read ahead for sorting by this many batches: enough to make batches even, and few enough that results flow."""
@@ -72,7 +72,7 @@ class Scorer:
             window = _Window(chunk, np.full(len(chunk), np.nan, dtype=np.float32), len(chunk))
             windows.append(window)
             for batch in self._prepare(chunk):
-                if len(flying) >= IN_FLIGHT:
+                if len(flying) >= self.session.shape_rule.lanes + BATCHES_AHEAD:
                     self._collect(*flying.popleft())
                 flying.append((window, batch, self.pipeline.infer(self.session, batch.inputs)))
             yield from self._finished(windows)

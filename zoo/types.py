@@ -66,13 +66,14 @@ class ShapeRule:
 
     ``rows`` and ``length`` are exact where they are set (a compiled engine); otherwise a batch has at most the
     rows the user asked for, is padded to its longest row rounded up to ``length_multiple``, and holds at most
-    ``tokens`` slots (rows x padded length) where a budget is set.
+    ``tokens`` slots (rows x padded length) where a budget is set. ``lanes`` is how many batches the session computes at once.
     """
 
     rows: int | None = None
     length: int | None = None
     length_multiple: int = 1
     tokens: int | None = None
+    lanes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,10 @@ class SessionOptions:
 
 @runtime_checkable
 class Session(Protocol):
-    """An opened artifact. It is a context manager; ``close`` may be called twice."""
+    """An opened artifact. It is a context manager; ``close`` may be called twice.
+
+    A session whose runtime counts the device's own time may also have ``device_seconds``: seconds of it so far, or None.
+    """
 
     @property
     def input_names(self) -> Sequence[str]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "plugins": "zoo.cli.plugins",
     "run": "zoo.cli.run",
     "simplify": "zoo.cli.simplify",
+    "verify": "zoo.cli.verify",
 }
 """Command name to the module that holds it as ``command``."""
 
@@ -32,6 +33,7 @@ SUMMARIES = {
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
+    "verify": "Check that a device computes what it should, and write a report.",
 }
 """First lines of the commands' help, so that ``zoo --help`` imports none of them; a test holds them equal."""
 

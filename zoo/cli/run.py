@@ -10,6 +10,7 @@ from zoo.cli.common import json_option, verbosity_options
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
+from zoo.cli.sdaa import sdaa_options
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Precision
 
@@ -99,7 +100,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     "device_options",
     type=KeyValue(),
     multiple=True,
-    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off.",
+    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off. sdaa: docs/devices/sdaa.md.",
 )
 @click.option(
     "--progress",
@@ -109,6 +110,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
 )
 @valid_options
+@sdaa_options
 @json_option
 @verbosity_options
 @click.pass_context

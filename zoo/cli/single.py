@@ -18,7 +18,7 @@ from zoo.output import written_aside
 from zoo.pairs import PairSource, Record, read_pairs
 from zoo.resources import bundled
 from zoo.runner import open_run
-from zoo.scheduler import Scorer, Tally
+from zoo.scheduler import Scorer
 from zoo.settings import RunSettings
 from zoo.types import Pair
 
@@ -52,7 +52,7 @@ def score_pairs(
         for record, logits in progress(results, total, "scored lines", style):
             handle.write(_json_lines(record, logits) if as_json else _vendor_line(record, logits, normalize))
         handle.flush()
-        _report(run.scorer.tally, time.perf_counter() - started, run.max_length)
+        _report(run.scorer, time.perf_counter() - started, run.max_length)
 
 
 def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record, list[float]]]:
@@ -72,12 +72,16 @@ def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record
             logits = []
 
 
-def _report(tally: Tally, seconds: float, max_length: int) -> None:
+def _report(scorer: Scorer, seconds: float, max_length: int) -> None:
     """The closing line: nothing is cut without being counted."""
+    tally = scorer.tally
     cut = f"{tally.passages_truncated} of {tally.pairs} passages cut to {max_length} tokens"
     if tally.queries_truncated:
         cut += f", {tally.queries_truncated} queries cut"
     logger.info("%d pairs in %.2f s, %.1f pairs/s; %s", tally.pairs, seconds, tally.pairs / max(seconds, 1e-9), cut)
+    on_device = getattr(scorer.session, "device_seconds", None)
+    if on_device is not None:
+        logger.info("%.3f s of device time by the runtime's own counter, in %d batches", on_device, tally.batches)
     if tally.pairs > 1 and tally.lowest == tally.highest:
         logger.warning(
             "all %d scores are equal: the pairs are the same, or the model's classification head is not trained",

@@ -1,0 +1,57 @@
+"""The bundled devices keep the contract that plugin authors are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zoo.testing.contract import DeviceContract
+from zoo.testing.sdaa import Machine, fake_sdaa
+from zoo.types import Device
+from zoo_cpu.device import CpuDevice
+from zoo_sdaa.device import SdaaDevice
+
+pytest.importorskip("onnx")
+
+
+class TestCpu(DeviceContract):
+    @pytest.fixture
+    def device(self) -> Device:
+        return CpuDevice()
+
+
+class TestSdaaGeneration1(DeviceContract):
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[Device]:
+        with fake_sdaa(tmp_path / "fake"):
+            yield SdaaDevice()
+
+
+class TestSdaaGeneration2(DeviceContract):
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[Device]:
+        with fake_sdaa(tmp_path / "fake", Machine(generation=2)):
+            yield SdaaDevice()
+
+
+class TestSdaaOneSpa(TestSdaaGeneration1):
+    options = {"spa": "1"}
+
+
+class TestSdaaGeneration2Synchronous(TestSdaaGeneration2):
+    options = {"run": "sync"}
+
+
+class TestSdaaSeveralCards(DeviceContract):
+    options = {"card_id": "0,1"}
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[Device]:
+        with fake_sdaa(tmp_path / "fake", Machine(cards=2)):
+            yield SdaaDevice()
+
+    def test_an_unknown_part_of_the_device_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
+        self.options = {}
+        super().test_an_unknown_part_of_the_device_is_an_error_for_the_user(device, model)

@@ -1,0 +1,136 @@
+"""``zoo verify``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.precision import chosen_precision, precision_option
+from zoo.cli.run import KeyValue
+from zoo.cli.sdaa import sdaa_options
+from zoo.errors import ZooError
+from zoo.settings import DEFAULT_LENGTH, RunSettings
+from zoo.types import Precision
+
+
+@click.command("verify")
+@click.argument("model")
+@click.option("--target", metavar="DEVICE", help="Device to verify. Default: the best one available, SDAA first.")
+@click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file, or engine, to verify.")
+@click.option(
+    "--config-path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with tokenizer and config, or checkpoint.",
+)
+@click.option(
+    "--data-path",
+    metavar="FILE",
+    help="Pairs to score, in any form 'zoo run' reads. Default: a small set in eight languages.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
+@click.option(
+    "--shape",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help=f"Length limit in tokens.  [default: {DEFAULT_LENGTH}]",
+)
+@click.option("--half/--no-half", default=None, help="Verify in float16, or in float32. Default: the device's own.")
+@precision_option
+@click.option(
+    "--torch/--no-torch", default=None, help="Compare with PyTorch too. Default: where torch and the weights are there."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where the report goes.  [default: zoo-verify-MODEL-DEVICE.json]",
+)
+@click.option("--offline", is_flag=True, help="Never touch the network.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
+@click.option(
+    "--device-option",
+    "device_options",
+    type=KeyValue(),
+    multiple=True,
+    help="An option of the device itself, repeatable.",
+)
+@sdaa_options
+@json_option
+@verbosity_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    target: str | None,
+    ckpt: Path | None,
+    config_path: Path | None,
+    data_path: str | None,
+    batch_size: int,
+    shape: int | None,
+    half: bool | None,
+    precision: Precision | None,
+    torch: bool | None,
+    output: Path | None,
+    offline: bool,
+    threads: int | None,
+    device_options: tuple[tuple[str, str], ...],
+    as_json: bool,
+) -> None:
+    """Check that a device computes what it should, and write a report.
+
+    Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and where they can be by PyTorch; the vendor's figures are
+    computed and held against their bounds. Exits with 1 where one is exceeded.
+    """
+    settings = RunSettings(
+        model=model,
+        ckpt=ckpt,
+        config_path=config_path,
+        target=target,
+        precision=chosen_precision(half, precision),
+        batch_size=batch_size,
+        max_length=shape,
+        threads=threads,
+        offline=offline,
+        device_options=dict(device_options),
+    )
+    from zoo.verification import verify
+
+    if output is not None and not output.parent.is_dir():
+        raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
+    report = verify(settings, data_path, torch=torch)
+    path = output or Path(f"zoo-verify-{model}-{report['device']['name']}.json")
+    _write(path, report)
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    click.echo(f"report: {path}", err=True)
+    ctx.exit(0 if report["passed"] else 1)
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    from zoo.output import written_aside
+
+    with written_aside(path) as handle:
+        json.dump(report, handle, ensure_ascii=False, indent=2)
+        handle.write("\n")
+
+
+def _show(report: dict[str, Any]) -> None:
+    print_table(
+        ("check", "measured", "reference", "deviation", "bound", ""),
+        [
+            [
+                str(check["name"]),
+                *(f"{check[column]:.6g}" for column in ("measured", "reference", "deviation", "bound")),
+                "ok" if check["passed"] else "EXCEEDED",
+            ]
+            for check in report["checks"]
+        ],
+    )
+    click.echo("passed" if report["passed"] else "FAILED")

@@ -1,0 +1,170 @@
+"""What ``zoo verify`` does: one set of pairs on the device, on the CPU and in PyTorch, and what that says."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import zoo
+from zoo.acceptance import DEMO, Check, card_checks, output_check, torch_scores
+from zoo.catalogue import Catalogue
+from zoo.doctor import examine
+from zoo.errors import NotInstalledError, ZooError
+from zoo.pairs import read_pairs
+from zoo.resources import bundled
+from zoo.runner import OpenRun, open_run
+from zoo.settings import RunSettings
+from zoo.types import Encodings, Pair
+
+logger = logging.getLogger(__name__)
+
+PAIRS = "verify.jsonl"
+DEMO_LINES = 2
+"""The bundled pairs begin with the demo's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What one device made of the pairs."""
+
+    scores: list[float]
+    facts: dict[str, Any]
+    encodings: Encodings
+    folder: Path
+
+
+def verify(settings: RunSettings, data_path: str | None, *, torch: bool | None) -> dict[str, Any]:
+    """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError where something cannot be run at all."""
+    catalogue = Catalogue.installed()
+    card = catalogue.card(settings.model)
+    if torch:
+        _need_torch()
+    pairs = golden_pairs(data_path)
+    device = _score(catalogue, settings, pairs)
+    reference = _score(catalogue, _on_cpu(settings), pairs)
+    name = device.facts["name"]
+    checks = [output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, device.facts["precision"])]
+    exact = _torch_check(reference, torch)
+    if exact is not None:
+        checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, exact, "fp32"))
+    if data_path is None:
+        demo = {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
+        checks += card_checks(card, DEMO, demo)
+    return _report(settings, pairs, device, reference, exact, checks)
+
+
+def golden_pairs(data_path: str | None) -> list[Pair]:
+    """The pairs of ``data_path``, or the bundled ones and one that is too long for any limit."""
+    source = read_pairs(data_path or str(bundled("datas") / PAIRS), BytesIO())
+    source.check()
+    pairs = [pair for record in source for pair in record.pairs]
+    if data_path is None:
+        everything = " ".join(pair.passage for pair in pairs)
+        pairs.append(Pair(pairs[1].query, " ".join([everything] * 20)))
+    return pairs
+
+
+def _score(catalogue: Catalogue, settings: RunSettings, pairs: Sequence[Pair]) -> Scored:
+    with open_run(catalogue, settings) as run:
+        encodings = run.pipeline.preprocess(pairs)
+        started = time.perf_counter()
+        scores = [score for _, score in run.scorer.score(pairs)]
+        facts = _facts(run, time.perf_counter() - started)
+    return Scored(scores=scores, facts=facts, encodings=encodings, folder=run.checkpoint.folder)
+
+
+def _on_cpu(settings: RunSettings) -> RunSettings:
+    """The same model by ONNX Runtime in float32; an engine file is the device's alone, so there the checkpoint is exported."""
+    ckpt = settings.ckpt if settings.ckpt and settings.ckpt.suffix == ".onnx" else None
+    return replace(settings, target="cpu", precision="fp32", ckpt=ckpt, device_options={})
+
+
+def _facts(run: OpenRun, seconds: float) -> dict[str, Any]:
+    tally, on_device = run.scorer.tally, getattr(run.scorer.session, "device_seconds", None)
+    available = run.device.probe()
+    return {
+        "name": run.device.name,
+        "precision": run.precision,
+        "details": dict(available.details),
+        "model_file": run.artifact.model.name,
+        "origin": run.artifact.origin,
+        "max_length": run.max_length,
+        "batches": tally.batches,
+        "seconds": round(seconds, 6),
+        "device_seconds": on_device,
+        "pairs_per_second": round(tally.pairs / seconds, 3),
+        # The vendor counts rows that only fill the last batch as samples; we do not.
+        "vendor_samples_per_second": round(tally.batches * (run.scorer.session.shape_rule.rows or 0) / seconds, 3)
+        or None,
+        "passages_truncated": tally.passages_truncated,
+    }
+
+
+def _torch_check(reference: Scored, asked: bool | None) -> list[float] | None:
+    """PyTorch's scores where they are asked for or can be had. Raises ZooError where they are asked for and cannot."""
+    weights = any(reference.folder.glob("*.safetensors"))
+    there = weights and all(importlib.util.find_spec(module) for module in ("torch", "transformers"))
+    if asked and not weights:
+        raise ZooError(f"--torch: {reference.folder} has no *.safetensors: name a whole checkpoint with --config-path")
+    if asked or (asked is None and there):
+        logger.info("scoring in PyTorch")
+        return torch_scores(reference.folder, reference.encodings)
+    return None
+
+
+def _need_torch() -> None:
+    for module in ("torch", "transformers"):
+        if importlib.util.find_spec(module) is None:
+            raise NotInstalledError(f"--torch needs the Python module '{module}': pip install 'zoo-runner[export]'")
+
+
+def _report(
+    settings: RunSettings,
+    pairs: Sequence[Pair],
+    device: Scored,
+    reference: Scored,
+    exact: Sequence[float] | None,
+    checks: Sequence[Check],
+) -> dict[str, Any]:
+    rows = zip(pairs, device.encodings.rows, device.scores, reference.scores, strict=True)
+    return {
+        "zoo": zoo.__version__,
+        "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": settings.model,
+        "passed": all(check.passed for check in checks),
+        "checks": [{**asdict(check), "passed": check.passed} for check in checks],
+        "largest_difference": max(abs(a - b) for a, b in zip(device.scores, reference.scores, strict=True)),
+        "pairs_in_another_order": _swaps(device.scores, reference.scores),
+        "device": device.facts,
+        "reference": reference.facts,
+        "settings": {
+            "target": settings.target,
+            "batch_size": settings.batch_size,
+            "device_options": dict(settings.device_options),
+        },
+        "pairs": [
+            {
+                "query": pair.query,
+                "passage": pair.passage[:200],
+                "tokens": row.length,
+                "device": score,
+                "cpu": expected,
+                **({} if exact is None else {"torch": exact[number]}),
+            }
+            for number, (pair, row, score, expected) in enumerate(rows)
+        ],
+        "machine": examine(Catalogue.installed(), offline=True),
+    }
+
+
+def _swaps(scores: Sequence[float], reference: Sequence[float]) -> int:
+    """How many two pairs the device ranks the other way round; a tie on the device that the reference has not is none."""
+    count = range(len(scores))
+    return sum((scores[i] - scores[j]) * (reference[i] - reference[j]) < 0 for i in count for j in count if i < j)
