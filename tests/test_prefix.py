@@ -9,44 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+from conftest import SHARED
+from zoo.resources import bundled
 from zoo_cross_encoder.prefix import PrefixCutter
 from zoo_cross_encoder.prefix_encoder import PrefixEncoder, RecentIds
 
-from zoo.resources import bundled
-
-FRAGMENTS = [
-    *"the panda eats bamboo in Sichuan , and sleeps . unbelievable internationalization".split(),
-    *"大熊猫 主要 栖息 在 中国 四川 。 ， 「竹子」 研究 人员 认为 ２０２４ 年".split(),
-    *"パンダ は 竹を 食べます ｶﾞｷﾞ が か\u3099 ー".split(),
-    *"판다는 대나무를 먹는다 \u1112\u1161\u11ab ㄱㅏ ﾡￂ".split(),
-    *"หมีแพนด้า กำลัง กินไผ่ ນ້ຳ ខ្ញុំ".split(),
-    *"पांडा बाँस खाता क्षि है । পান্ডা".split(),
-    *"панда ест бамбук الباندا يأكل ﷺ פנדה Größe naïve e\u0301 \u0301 ﬁ ½ ①".split(),
-    *"👩\u200d👩\u200d👧 👍🏽 🇨🇳🇩🇪 © \u200b \u00ad \ufe0f".split(),
-    *"</s> <s> <mask> <pad> <unk> </ s> <ma ▁ ▁the [SEP] [CLS] ## ``".split(),
-    *[
-        " ",
-        "  ",
-        "    ",
-        "\n",
-        "\r\n",
-        "\t",
-        "\u3000",
-        "\u00a0",
-        "\u2028",
-        "\x00",
-        "a" * 120,
-        "." * 20,
-        "中" * 30,
-        "\ufffd",
-        "𓀀",
-        "𠀀",
-    ],
+WORDS = """
+the panda eats bamboo in Sichuan , and sleeps . unbelievable internationalization Größe naïve e\u0301 \u0301 ﬁ ½ ①
+大熊猫 主要 栖息 在 中国 四川 。 ， 「竹子」 研究 人员 认为 ２０２４ 年 パンダ は 竹を 食べます ｶﾞｷﾞ が か\u3099 ー
+판다는 대나무를 먹는다 \u1112\u1161\u11ab ㄱㅏ ﾡￂ หมีแพนด้า กำลัง กินไผ่ ນ້ຳ ខ្ញុំ पांडा बाँस खाता क्षि है । পান্ডা
+панда ест бамбук الباندا يأكل ﷺ פנדה 👩\u200d👩\u200d👧 👍🏽 🇨🇳🇩🇪 © \u200b \u00ad \ufe0f
+</s> <s> <mask> <pad> <unk> </ s> <ma ▁ ▁the [SEP] [CLS] ## ``
+"""
+SPACES_AND_RUNS = [
+    *[" ", "  ", "    ", "\n", "\r\n", "\t", "\u3000", "\u00a0", "\u2028", "\x00", "\ufffd"],
+    *["a" * 120, "." * 20, "中" * 30, "𓀀", "𠀀"],
 ]
+FRAGMENTS = WORDS.split() + SPACES_AND_RUNS
 texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=60).flatmap(
     lambda parts: st.sampled_from(["", " "]).map(lambda glue: glue.join(parts))
 )

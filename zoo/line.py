@@ -81,8 +81,12 @@ class Line:
         ]
 
     def __enter__(self) -> Line:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # Ctrl-C, or no more threads to be had
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -102,7 +106,8 @@ class Line:
         self._finished.stop()
         deadline = time.monotonic() + PATIENCE
         for thread in self._threads:
-            thread.join(max(deadline - time.monotonic(), 0))
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0))
 
     def _stand_still(self) -> None:
         for belt in (self._windows, self._encoded, self._made, self._places, self._landed):

@@ -55,6 +55,7 @@ class Scorer:
     session: Session
     batch_size: int | None = 1
     tally: Tally = field(default_factory=Tally)
+    _lines: list[Line] = field(default_factory=list, repr=False)
 
     def score(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float]]:
         """Each pair with its logit, in the order of ``pairs``.
@@ -64,7 +65,16 @@ class Scorer:
         every stage.
         """
         with Line(self.pipeline, self.session, self.batch_size, pairs) as line:
-            for window in line.finished():
-                self.tally.add(window)
-                yield from zip(window.pairs, window.scores.tolist(), strict=True)
-                line.release(window)
+            self._lines.append(line)
+            try:
+                for window in line.finished():
+                    self.tally.add(window)
+                    yield from zip(window.pairs, window.scores.tolist(), strict=True)
+                    line.release(window)
+            finally:
+                self._lines.remove(line)
+
+    def close(self) -> None:
+        """Stop what an iterator that nobody closed has left running."""
+        for line in self._lines:
+            line.stop()
