@@ -122,6 +122,19 @@ def test_ids_before_every_cut_are_those_of_the_whole(tokenizer: Tokenizer, cutte
 
 
 @settings(max_examples=150, deadline=None)
+@given(text=texts)
+@example(text="the <mask> panda</s> eats  bamboo \u0301 a \u0301b <mask>")
+def test_ids_on_both_sides_of_a_joint_make_up_the_whole(tokenizer: Tokenizer, cutter: PrefixCutter, text: str) -> None:
+    whole = ids_of(tokenizer, text)
+    for place in range(1, len(text)):
+        if cutter.cut(text, place - 1, place) is not None and cutter.is_joint(text, place):
+            assert ids_of(tokenizer, text[:place]) + ids_of(tokenizer, text[place:]) == whole, (
+                text[:place],
+                text[place:],
+            )
+
+
+@settings(max_examples=150, deadline=None)
 @given(batch=st.lists(texts, max_size=6), wanted=st.integers(1, 40))
 def test_the_encoder_gives_all_ids_or_at_least_as_many_as_wanted(
     tokenizer: Tokenizer, cutter: PrefixCutter, batch: Sequence[str], wanted: int
@@ -199,6 +212,17 @@ def test_a_tokenizer_the_argument_does_not_cover_is_never_cut(change: Any) -> No
     assert PrefixCutter.of(tokenizer) is None
     (ids,) = PrefixEncoder(tokenizer, None).encode(["abc " * 100], 5)
     assert ids == ids_of(tokenizer, "abc " * 100)
+
+
+def test_what_follows_an_added_token_that_takes_the_space_behind_it_is_no_joint() -> None:
+    tokenizer = unigram()
+    cutter = PrefixCutter.of(tokenizer)
+    assert cutter is not None
+    assert cutter.is_joint("ab cd", 2)
+    tokenizer.add_special_tokens([AddedToken("[x]", normalized=False, rstrip=True)])
+    cutter = PrefixCutter.of(tokenizer)
+    assert cutter is not None
+    assert not cutter.is_joint("ab cd", 2)
 
 
 def test_an_added_token_is_never_cut_in_two() -> None:

@@ -10,6 +10,9 @@ from zoo.types import Pair, ShapeRule
 FIRST_WINDOW, LARGEST_WINDOW = 16, 4096
 """Pairs. The first window is small, so that the device starts at once and a slow one shows results early."""
 
+LANE_PAIRS = 4
+"""A window holds so many pairs for each lane, so that none runs dry at its end."""
+
 SORTED_BATCHES = 8
 """Where rows a batch are given, a window holds at least so many batches, or sorting would find nothing to even out."""
 
@@ -32,8 +35,9 @@ class WindowSize:
     def __init__(self, rule: ShapeRule, rows: int | None) -> None:
         self._unit = rule.rows or rows or 1
         self._fixed = rule.length is not None
-        self._least = self._unit * SORTED_BATCHES if self._unit > 1 else FIRST_WINDOW
-        self._last = max(FIRST_WINDOW, self._unit) / GROWTH
+        first = max(FIRST_WINDOW, LANE_PAIRS * rule.lanes)
+        self._least = self._unit * SORTED_BATCHES if self._unit > 1 else first
+        self._last = max(first, self._unit) / GROWTH
         self._started: float | None = None
         self._scored = 0
 

@@ -11,6 +11,9 @@ provably the first ids of the whole text. A cut between the characters x and y i
    the point between them, and the best path to that point does not depend on what follows it. Every space is such a wall, and so are
    most borders between two Chinese words.
 
+Where y is a separator and a plain character follows it, what comes after the cut can be tokenised alone, too, and its ids appended: a
+*joint*. The separator is the pre-token's first character on its own as inside the text.
+
 This holds for tokenizers made of the parts named below. For any other, ``PrefixCutter.of`` gives None, and whole texts are tokenised.
 """
 
@@ -21,6 +24,7 @@ import itertools
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -65,7 +69,7 @@ PLAIN = (
 Unicode's normal forms never join to a character on their left: no combining marks, no conjoining jamo, no emoji, no controls."""
 
 NEAR = 100
-"""Characters searched for a separator first: to judge other places takes the whole vocabulary, read once in half a second."""
+"""Characters searched for a separator first: only there can what follows be tokenised on its own."""
 
 REACH = 2000
 """Characters that are searched for a cut before the guess of its place is given up."""
@@ -75,6 +79,11 @@ class PrefixCutter:
     """Finds cuts in texts for one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, wall: Callable[[str, str], bool]) -> None:
+        self._normalized = functools.lru_cache(maxsize=1 << 16)(functools.partial(_normalize, tokenizer))
+        # These would treat the separator at a text's beginning otherwise than inside it.
+        self._has_joints = not any(
+            part["type"] == "Prepend" or part.get("strip_left") for part in _parts(tokenizer.normalizer, "normalizers")
+        ) and not any(token.rstrip for token in tokenizer.get_added_tokens_decoder().values())
         self._wall = functools.lru_cache(maxsize=1 << 16)(wall)
         self._is_plain = functools.lru_cache(maxsize=1 << 16)(_is_plain)
         self._added = {
@@ -111,6 +120,13 @@ class PrefixCutter:
                 return place
         return None
 
+    def is_joint(self, text: str, place: int) -> bool:
+        """Whether at ``place``, which is a cut, the rest of ``text`` can be tokenised on its own."""
+        if not self._has_joints or text[place] not in SEPARATORS or place + 1 == len(text):
+            return False
+        after = text[place + 1]
+        return self._is_plain(after) and not self._normalized(f"a{after}")[1:2].isspace()
+
     def _may_cut(self, text: str, place: int) -> bool:
         x, y = text[place - 1], text[place]
         outer = text[max(place - 2, 0) : place - 1] + text[place + 1 : place + 2]
@@ -127,6 +143,10 @@ class UnigramWalls:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        # Half a second for 250,000 pieces, spent while a session is being opened.
+        background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vocabulary")
+        self._pairs = background.submit(_pairs_in_pieces, tokenizer)
+        background.shutdown(wait=False)
 
     def __call__(self, x: str, y: str) -> bool:
         before, after = self._normalized(x), self._normalized(y)
@@ -142,16 +162,9 @@ class UnigramWalls:
         return framed[1:-1] if framed[:1] == framed[-1:] == "a" else ""
 
     def _in_one_piece(self, left: str, right: str) -> bool:
-        pair = ord(left) << 32 | ord(right)
-        place = int(np.searchsorted(self._pairs, pair))
-        return place < len(self._pairs) and int(self._pairs[place]) == pair
-
-    @functools.cached_property
-    def _pairs(self) -> NDArray[np.int64]:
-        """Every two characters that stand side by side in a vocabulary piece, as sorted numbers."""
-        pieces = "\0".join(self._tokenizer.get_vocab(with_added_tokens=False))
-        codes = np.frombuffer(pieces.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
-        return np.unique(codes[:-1] << 32 | codes[1:])
+        known, pair = self._pairs.result(), ord(left) << 32 | ord(right)
+        place = int(np.searchsorted(known, pair))
+        return place < len(known) and int(known[place]) == pair
 
 
 class WordWalls:
@@ -166,6 +179,13 @@ class WordWalls:
     def _split(self, text: str) -> list[str]:
         pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(_normalize(self._tokenizer, text))
         return [piece for piece, _ in pieces]
+
+
+def _pairs_in_pieces(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Every two characters that stand side by side in a vocabulary piece, as sorted numbers."""
+    pieces = "\0".join(tokenizer.get_vocab(with_added_tokens=False))
+    codes = np.frombuffer(pieces.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    return np.unique(codes[:-1] << 32 | codes[1:])
 
 
 def _is_plain(character: str) -> bool:

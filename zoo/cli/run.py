@@ -26,6 +26,23 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return key.replace("-", "_"), text
 
 
+class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyValue
+    """A positive number of rows, or ``auto``, which is 0."""
+
+    name = "N|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value in ("auto", 0):
+            return 0
+        try:
+            rows = int(str(value))
+        except ValueError:
+            rows = 0
+        if rows < 1:
+            self.fail(f"'{value}' is neither a positive number nor 'auto'", param, ctx)
+        return rows
+
+
 @click.command("run")
 @click.argument("model")
 @click.option(
@@ -43,7 +60,13 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     metavar="FILE",
     help="Pairs to score, one a line: a Python literal, JSON, or two tab-separated columns; '-' reads stdin. Default: the panda demo.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Pairs a batch.")
+@click.option(
+    "--batch-size",
+    type=Rows(),
+    default=1,
+    show_default=True,
+    help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.",
+)
 @click.option(
     "--shape",
     type=click.IntRange(min=1),
@@ -81,7 +104,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     "device_options",
     type=KeyValue(),
     multiple=True,
-    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off.",
+    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off, lanes=auto|one|all.",
 )
 @json_option
 @verbosity_options
@@ -115,7 +138,7 @@ def command(
         target=target,
         precision=chosen_precision(half, precision),
         allow_pickle=allow_pickle,
-        batch_size=batch_size,
+        batch_size=batch_size or None,
         max_length=shape,
         threads=threads,
         offline=offline,
