@@ -149,7 +149,7 @@ def test_a_fixed_shape_is_filled_by_repeating_the_last_row() -> None:
 
 def test_a_token_budget_bounds_rows_times_length() -> None:
     encodings = Model().encodings([100, 60, 50, 10, 10, 10])
-    made = list(batches(encodings, ShapeRule(tokens=120, length_multiple=8), 64, ["input_ids"]))
+    made = list(batches(encodings, ShapeRule(tokens=120, length_multiple=8), None, ["input_ids"]))
     assert [len(batch.indices) for batch in made] == [1, 1, 2, 2]
     assert all(batch.slots <= 120 or len(batch.indices) == 1 for batch in made)
 

@@ -224,7 +224,7 @@ def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> 
         ([MODEL, "--device-option", "arena"], 2, "not of the form KEY=VALUE"),
         ([MODEL, "--mode", "singel"], 2, "'singel' is not"),
         ([MODEL, "--moed", "single"], 2, "--mode"),
-        ([MODEL, "--batch-size", "0"], 2, "x>=1"),
+        ([MODEL, "--batch-size", "0"], 2, "neither a positive number nor 'auto'"),
         ([MODEL, "--threads", "0"], 2, "x>=1"),
         ([], 2, "Missing argument 'MODEL'"),
     ],

@@ -14,6 +14,9 @@ import numpy as np
 from zoo.errors import PluginError
 from zoo.types import Encodings, ShapeRule, Tensors
 
+DEFAULT_TOKENS = 4096
+"""Slots of a batch where neither the user says how many rows nor the session how many slots."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -27,19 +30,19 @@ class Batch:
     """Rows times padded length: what the device computes."""
 
 
-def batches(encodings: Encodings, rule: ShapeRule, rows: int, input_names: Sequence[str]) -> Iterator[Batch]:
-    """Batches of at most ``rows`` rows, longest pairs first, so that the largest batch comes first and memory never grows after it."""
+def batches(encodings: Encodings, rule: ShapeRule, rows: int | None, input_names: Sequence[str]) -> Iterator[Batch]:
+    """Batches of at most ``rows`` rows, or where that is None of as many as the rule's token budget holds.
+
+    The longest pairs come first, so that the largest batch is the first and memory never grows after it.
+    """
     lengths = np.fromiter((row.length for row in encodings.rows), dtype=np.int64, count=len(encodings.rows))
     order = np.argsort(-lengths, kind="stable").tolist()
     start = 0
     while start < len(order):
         length = padded_length(int(lengths[order[start]]), rule)
-        take = rule.rows or rows
-        if rule.tokens is not None:
-            take = min(take, max(rule.tokens // length, 1))
-        chosen = order[start : start + take]
+        chosen = order[start : start + (rule.rows or rows or max((rule.tokens or DEFAULT_TOKENS) // length, 1))]
         yield collate(encodings, chosen, rule, length, input_names)
-        start += take
+        start += len(chosen)
 
 
 def padded_length(longest: int, rule: ShapeRule) -> int:

@@ -139,8 +139,10 @@ def _pair(item: list[object] | tuple[object, ...]) -> Pair:
     for text in item:
         if not isinstance(text, str):
             raise ValueError(f"has a {type(text).__name__} where a text belongs")
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError("has half of a surrogate pair, which is no character")
+        try:
+            text.encode("utf-8")  # some ten times faster than looking at each character
+        except UnicodeEncodeError:
+            raise ValueError("has half of a surrogate pair, which is no character") from None
     query, passage = item
     return Pair(str(query), str(passage))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from zoo import artifacts, recipes
@@ -70,7 +70,7 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
         selector=selector,
         extra=settings.device_options,
     )
-    with device.open(artifact, options) as session:
+    with device.open(artifact, options) as session, closing(Scorer(pipeline, session, settings.batch_size)) as scorer:
         yield OpenRun(
             card=card,
             device=device,
@@ -79,7 +79,7 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
             checkpoint=checkpoint,
             artifact=artifact,
             pipeline=pipeline,
-            scorer=Scorer(pipeline, session, settings.batch_size),
+            scorer=scorer,
         )
 
 

@@ -21,7 +21,8 @@ class RunSettings:
     config_path: Path | None = None
     target: str | None = None
     precision: Precision | None = None
-    batch_size: int = 1
+    batch_size: int | None = 1
+    """Rows a batch; None leaves them to the device."""
     max_length: int | None = None
     query_max_length: int = DEFAULT_LENGTH
     threads: int | None = None

@@ -65,8 +65,8 @@ class ShapeRule:
     """The batches a session wants.
 
     ``rows`` and ``length`` are exact where they are set (a compiled engine); otherwise a batch has at most the
-    rows the user asked for, is padded to its longest row rounded up to ``length_multiple``, and holds at most
-    ``tokens`` slots (rows x padded length) where a budget is set. ``lanes`` is how many batches the session computes at once.
+    rows the user asked for, or, where the user left that to the device, at most ``tokens`` slots (rows x padded length); it is
+    padded to its longest row rounded up to ``length_multiple``. ``lanes`` is how many batches the session computes at once.
     """
 
     rows: int | None = None
@@ -164,12 +164,12 @@ class ExportRequest:
 class SessionOptions:
     """How a device opens an artifact.
 
-    ``selector`` is what followed the device's name (``sdaa:1``); ``threads`` None means what the process may use;
-    ``extra`` holds a device's own options by name.
+    ``batch_size`` is the rows the user asked for; None leaves them to the device. ``selector`` is what followed the device's
+    name (``sdaa:1``); ``threads`` None means what the process may use; ``extra`` holds a device's own options by name.
     """
 
     precision: Precision
-    batch_size: int
+    batch_size: int | None
     max_length: int
     threads: int | None = None
     selector: str = ""

@@ -22,7 +22,7 @@ from zoo_sdaa.engines import (
 )
 from zoo_sdaa.generations import Context, Generation, generation
 from zoo_sdaa.options import SdaaOptions, engines
-from zoo_sdaa.plan import Plan, engine_batch, plan_for
+from zoo_sdaa.plan import Plan, engine_batch, plan_for, rows_asked
 from zoo_sdaa.session import RuntimeThread, SdaaSession
 
 logger = logging.getLogger("zoo.sdaa")
@@ -40,10 +40,10 @@ def open_here(name: str, artifact: Artifact, options: SessionOptions, chosen: Sd
         thread.stop()
         raise
     rows = plan.rule.rows
-    if rows != options.batch_size:
+    if rows != rows_asked(options):
         logger.info(
             "%s: batches of %d rows (%d SPAs x %d), where --batch-size says %d; rows that are missing are filled and not counted",
-            name, rows, plan.engines, (rows or 0) // plan.engines, options.batch_size,
+            name, rows, plan.engines, (rows or 0) // plan.engines, rows_asked(options),
         )  # fmt: skip
     return SdaaSession(name, thread, context, plan)
 
@@ -55,7 +55,7 @@ def _prepare(artifact: Artifact, options: SessionOptions, chosen: SdaaOptions) -
         if artifact.model.suffix in SUFFIXES:
             engine, plan = _ready_engine(adapter, artifact.model, options, chosen, spas)
         else:
-            plan = plan_for(artifact.model, batch_size=options.batch_size, max_length=options.max_length, engines=spas)
+            plan = plan_for(artifact.model, batch_size=rows_asked(options), max_length=options.max_length, engines=spas)
             engine = _compiled_engine(adapter, artifact.model, plan, options, chosen)
         return adapter.context(engine, synchronous=chosen.synchronous, spa=chosen.spa), plan
 
@@ -65,7 +65,7 @@ def _ready_engine(
 ) -> tuple[Any, Plan]:
     file = read_engine(path)
     check_engine(file, options.precision, adapter, options.max_length)
-    shape = [engine_batch(options.batch_size, spas), options.max_length]
+    shape = [engine_batch(rows_asked(options), spas), options.max_length]
     plan = plan_of(file, chosen, shape, spas)
     return adapter.engine_file(path), plan
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import NotInstalledError, ZooError
-from zoo.types import ShapeRule
+from zoo.types import SessionOptions, ShapeRule
 from zoo_sdaa.halves import computed_in_half, widen
 
 
@@ -31,6 +31,15 @@ class Plan:
         """The batches a call takes."""
         engine_batch, length = next(iter(self.shapes.values()))
         return ShapeRule(rows=engine_batch * self.engines, length=length)
+
+
+AUTO_ROWS = 128
+"""Rows a batch where the user leaves them to the device: those of the vendor's reference run."""
+
+
+def rows_asked(options: SessionOptions) -> int:
+    """Rows of a batch over all engines."""
+    return options.batch_size or AUTO_ROWS
 
 
 def engine_batch(batch_size: int, engines: int) -> int:

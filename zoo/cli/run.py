@@ -9,8 +9,8 @@ import click
 from zoo.cli.common import json_option, verbosity_options
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
-from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.cli.sdaa import sdaa_options
+from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Precision
 
@@ -27,6 +27,23 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         if not (key and separator):
             self.fail(f"'{value}' is not of the form KEY=VALUE", param, ctx)
         return key.replace("-", "_"), text
+
+
+class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyValue
+    """A positive number of rows, or ``auto``, which is 0."""
+
+    name = "N|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value in ("auto", 0):
+            return 0
+        try:
+            rows = int(str(value))
+        except ValueError:
+            rows = 0
+        if rows < 1:
+            self.fail(f"'{value}' is neither a positive number nor 'auto'", param, ctx)
+        return rows
 
 
 @click.command("run")
@@ -52,7 +69,10 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), metavar="N", help=f"Pairs a batch.  [default: 1; valid: {BATCH_SIZE}]"
+    "--batch-size",
+    type=Rows(),
+    help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.  "
+    f"[default: 1; valid: {BATCH_SIZE}]",
 )
 @click.option(
     "--shape",
@@ -100,7 +120,8 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
     "device_options",
     type=KeyValue(),
     multiple=True,
-    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off. sdaa: docs/devices/sdaa.md.",
+    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off, "
+    "lanes=auto|one|all. sdaa: docs/devices/sdaa.md.",
 )
 @click.option(
     "--progress",
@@ -150,7 +171,7 @@ def command(
         target=target,
         precision=chosen_precision(half, precision),
         allow_pickle=allow_pickle,
-        batch_size=batch_size or (BATCH_SIZE if mode == "valid" else 1),
+        batch_size=chosen_rows(batch_size, mode),
         max_length=shape,
         query_max_length=query_max_length,
         threads=threads,
@@ -185,3 +206,10 @@ def command(
         normalize=normalize,
     )
     evaluate(settings, request, options)
+
+
+def chosen_rows(given: int | None, mode: str) -> int | None:
+    """Rows a batch: the mode's default where nothing is given, None where the device is to choose."""
+    if given is None:
+        return BATCH_SIZE if mode == "valid" else 1
+    return given or None

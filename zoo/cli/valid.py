@@ -57,6 +57,7 @@ def evaluate(settings: RunSettings, request: DataRequest, options: ValidOptions)
         with Journal.open(output / "journal.jsonl", header, overwrite=options.overwrite) as journal:
             if len(journal):
                 logger.info("going on with %s: %d batches are there", journal.path, len(journal))
+            run.scorer.repeatable = True  # the journal knows batches by what is in them
             keeper, watch = Journalling(journal), Stopwatch()
             run.pipeline.join("stopwatch", watch)
             run.pipeline.join("journal", keeper)

@@ -1,0 +1,75 @@
+"""An opened ONNX Runtime session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.types import ShapeRule, Tensors
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+BATCH_TOKENS = 1024
+"""Slots of a batch. Larger ones gain nothing on a CPU, where one pair of 512 tokens keeps the matrix units busy, and pad more."""
+
+
+class CpuSession:
+    """One ONNX Runtime session, called from ``lanes`` threads at once: they share its weights, and the host is free meanwhile."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, lanes: int = 1) -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._types = {node.name: node.type for node in session.get_inputs()}
+        self.input_names: Sequence[str] = list(self._types)
+        self._outputs = [node.name for node in session.get_outputs()]
+        self.shape_rule = _shape_rule(session.get_inputs(), lanes)
+        self._workers = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="zoo-cpu")
+        self._running: set[onnxruntime.RunOptions] = set()
+
+    def submit(self, inputs: Tensors) -> Future[Tensors]:
+        return self._workers.submit(self._run, inputs)
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        import onnxruntime
+
+        session = self._session
+        if session is None:
+            raise ZooError("this session is closed")
+        feed = {
+            name: array.astype("int32") if self._types[name] == "tensor(int32)" else array
+            for name, array in inputs.items()
+        }
+        options = onnxruntime.RunOptions()
+        self._running.add(options)
+        try:
+            return dict(zip(self._outputs, session.run(self._outputs, feed, options), strict=True))
+        except Exception as error:  # ONNX Runtime raises classes of its own that differ between versions
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise ZooError(f"ONNX Runtime failed on a batch ({shapes}): {error}") from error
+        finally:
+            self._running.discard(options)
+
+    def close(self) -> None:
+        self._session = None
+        for options in list(self._running):
+            options.terminate = True  # a batch of long passages takes minutes; it ends at its next node
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> CpuSession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _shape_rule(inputs: Sequence[Any], lanes: int) -> ShapeRule:
+    """The fixed batch and length of a graph exported without dynamic axes; a budget of tokens where they are symbolic."""
+    rows, length = [*inputs[0].shape, None, None][:2] if inputs else (None, None)
+    return ShapeRule(
+        rows=rows if isinstance(rows, int) else None,
+        length=length if isinstance(length, int) else None,
+        tokens=BATCH_TOKENS,
+        lanes=lanes,
+    )
