@@ -22,17 +22,8 @@ import time
 from pathlib import Path
 
 VENDOR = [
-    "--task",
-    "text-classification",
-    "--framework",
-    "pt",
-    "--batch_size",
-    "1",
-    "--sequence_length",
-    "8192",
-    "--monolith",
-    "--optimize",
-    "O1",
+    *("--task", "text-classification", "--framework", "pt"),
+    *("--batch_size", "1", "--sequence_length", "8192", "--monolith", "--optimize", "O1"),
 ]
 PROGRAMS = ("zoo-runner", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 

@@ -1,4 +1,4 @@
-"""``python -m zoo_optimum.child JOB RESULT``: do one step, then say in RESULT what came of it."""
+"""``python -m zoo_optimum.child JOB RESULT PARENT``: do one step for the process PARENT, then say in RESULT what came of it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from zoo_optimum.process import Job
 PR_SET_PDEATHSIG = 1
 
 
-def main(job_text: str, result_path: str) -> None:
-    die_with_parent()
+def main(job_text: str, result_path: str, parent: str) -> None:
+    die_with(int(parent))
     fields: dict[str, Any] = json.loads(job_text)
     for name in ("model", "checkpoint", "target", "reference"):
         fields[name] = Path(fields[name]) if fields[name] else None
@@ -48,14 +48,14 @@ def _work(kind: str) -> Callable[[Job], dict[str, Any]]:
     return graph_steps.STEPS[kind]
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """Linux ends this process when its parent is gone, so that a killed run leaves nothing working in the dark."""
     if sys.platform.startswith("linux"):
         import ctypes
 
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != parent:  # it was gone before the line above
             os._exit(1)
 
 

@@ -56,7 +56,7 @@ def run(job: Job) -> dict[str, Any]:
     result_path = job.target.with_suffix(".json")
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo_optimum.child", job.to_json(), str(result_path)],
+            [sys.executable, "-m", "zoo_optimum.child", job.to_json(), str(result_path), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
