@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_with_what_is_needed(order: Order) -> None:
 
 
 def test_too_small_a_disk_is_told_before_anything_is_made(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage("/")._replace(free=3000)
+    usage = shutil.disk_usage("/")._replace(free=2000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     copier = Copier()
     with pytest.raises(ZooError, match=r"takes about 0\.00 GB of disk"):

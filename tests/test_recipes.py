@@ -48,8 +48,12 @@ def test_a_file_that_is_handed_over_gets_only_the_steps_its_precision_needs() ->
 
 
 def test_the_disk_needed_grows_with_the_recipe() -> None:
-    assert recipes.space_needed(("export",), 1000) >= 2000, "torch writes each tensor by itself before they are joined"
-    assert recipes.space_needed(("export", "fuse"), 1000) >= 2100, "a step's input lies beside its output"
+    large = 3_000_000_000
+    assert recipes.space_needed(("export",), large) >= 2 * large, (
+        "torch writes each tensor by itself before they are joined"
+    )
+    assert recipes.space_needed(("export",), 1000) < 2000
+    assert recipes.space_needed(("export", "fuse"), 1000) >= 2000, "a step's input lies beside its output"
 
 
 def test_int8_is_offered_where_the_cpu_multiplies_in_int8(tmp_path: Path) -> None:

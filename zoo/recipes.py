@@ -26,6 +26,12 @@ class Step:
     gives: frozenset[str] = frozenset()
     takes: frozenset[str] = frozenset()
     space: float
+    space_split: float = 1.1
+    """The same past ``SPLIT`` bytes."""
+
+
+SPLIT = 2_000_000_000
+"""torch writes a graph past 2 GiB as a file a tensor, which are then joined into one."""
 
 
 def _facts(*facts: str) -> frozenset[str]:
@@ -37,7 +43,8 @@ STEPS = {
         summary="trace the model in torch and write it as an ONNX graph with dynamic batch and length",
         needs=_facts(CHECKPOINT),
         gives=_facts(GRAPH, AS_EXPORTED, FLOAT32),
-        space=2.1,  # torch writes a file a tensor, which are then joined into one
+        space=1.1,
+        space_split=2.1,
     ),
     "fuse": Step(
         summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
@@ -62,6 +69,7 @@ STEPS = {
         needs=_facts(GRAPH, FLOAT32),
         takes=_facts(AS_EXPORTED, FLOAT32),
         space=1.6,
+        space_split=1.6,
     ),
 }
 """Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
@@ -101,6 +109,7 @@ def space_needed(recipe: Sequence[str], weights: int) -> int:
     before, most = 0.0, 0.0
     for name in recipe:
         step = STEPS.get(name)
-        most = max(most, before + (step.space if step else 1.1))
+        space = 1.1 if step is None else step.space_split if weights > SPLIT else step.space
+        most = max(most, before + space)
         before = 1.0
     return int(most * weights)

@@ -58,6 +58,7 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or zoo_home() / "artifacts"
+        self.locks = self.root.parent / "locks"
         self.digests = Digests(self.root.parent / "digests.json")
 
     def find(self, key: str) -> Entry | None:
@@ -89,7 +90,7 @@ class Store:
     def locked(self, key: str) -> Iterator[None]:
         """Hold ``key`` for this process; another that holds it is waited for, and that is said."""
         self._prepare()
-        lock = FileLock(self.root / f"{key}.lock")
+        lock = FileLock(self.locks / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -144,13 +145,15 @@ class Store:
 
     def _sweep(self, held: str | None, *, delete: bool = True) -> int:
         freed = 0
+        if self.root.is_dir():
+            self._prepare()
         for folder in self.root.glob(f"*{MAKING}*"):
             key = folder.name.rpartition(MAKING)[0]
             if key == held:
                 freed += _clear(folder, delete)
                 continue
             try:
-                with FileLock(self.root / f"{key}.lock").acquire(timeout=0):
+                with FileLock(self.locks / f"{key}.lock").acquire(timeout=0):
                     freed += _clear(folder, delete)
             except Timeout:
                 continue  # its maker lives
@@ -159,6 +162,7 @@ class Store:
     def _prepare(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            self.locks.mkdir(exist_ok=True)
         except OSError as error:
             raise ZooError(f"cannot make the folder {self.root}: {error.strerror}. Set ZOO_HOME to another") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.ranks import spearman
 from zoo.threads import usable_threads
 from zoo_optimum import probes
 from zoo_optimum.process import Job
@@ -47,7 +48,7 @@ def prove(job: Job) -> dict[str, Any]:
     return {
         "max_abs_error": error,
         "max_rel_error": error / max(float(np.max(np.abs(wanted_all))), FLOOR),
-        "rank_correlation": rank_correlation(wanted_all, given_all),
+        "rank_correlation": spearman(wanted_all, given_all),
         "pairs": sum(len(batch[first]) for batch in inputs),
         "lengths": _lengths(inputs),
     }
@@ -78,14 +79,6 @@ def vocabulary_of(model: Path, default: int = 2) -> int:
         and node.input[1] in inputs
     ]
     return min(rows, default=default)
-
-
-def rank_correlation(first: Any, second: Any) -> float:
-    """Spearman's, without correction for ties: the same scores in the same order give 1."""
-    if len(first) < 2:
-        return 1.0
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(float) for values in (first, second)]
-    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _outputs(session: Any, batch: probes.Arrays) -> probes.Arrays:

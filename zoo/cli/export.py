@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.common import json_option, print_json, verbosity_options
 from zoo.cli.precision import allow_pickle_option, precision_option
 from zoo.types import Precision
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+    from zoo.exporter import ExportSettings
 
 
 @click.command("export")
@@ -40,6 +45,20 @@ from zoo.types import Precision
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
 @click.option("--monolith", is_flag=True, help="Tell optimum to write one graph, which for a reranker it does anyway.")
+@click.option(
+    "--quality",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Then measure what the precision does to scores and nDCG@10 on this collection (BEIR's layout with candidates).",
+)
+@click.option(
+    "--quality-queries",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Queries of the collection to score, 20 candidates each, in both precisions.",
+)
 @allow_pickle_option
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @json_option
@@ -54,6 +73,8 @@ def command(
     sequence_length: int | None,
     batch_size: int | None,
     monolith: bool,
+    quality: Path | None,
+    quality_queries: int,
     allow_pickle: bool,
     offline: bool,
     as_json: bool,
@@ -86,8 +107,31 @@ def command(
         offline=offline,
         allow_pickle=allow_pickle,
     )
-    artifact = export(Catalogue.installed(), settings)
+    catalogue = Catalogue.installed()
+    artifact = export(catalogue, settings)
+    report = _quality(catalogue, settings, quality, quality_queries) if quality else None
     if as_json:
-        print_json({"path": str(artifact.model), **manifest.as_builtins(manifest.read(artifact.model.parent))})
-    else:
-        click.echo(str(artifact.model))
+        content = manifest.as_builtins(manifest.read(artifact.model.parent))
+        print_json({"path": str(artifact.model), **content, **({"quality": report} if report else {})})
+        return
+    click.echo(str(artifact.model))
+    for name, value in (report or {}).items():
+        click.echo(f"{name}: {value}")
+
+
+def _quality(catalogue: Catalogue, settings: ExportSettings, folder: Path, queries: int) -> dict[str, Any]:
+    """The report on the device's own recipe of the precision, which is what a run opens."""
+    from dataclasses import asdict
+
+    from zoo.quality import measure
+    from zoo.settings import RunSettings
+
+    run = RunSettings(
+        model=settings.model,
+        config_path=settings.config_path,
+        target=settings.target,
+        precision=settings.precision,
+        offline=settings.offline,
+        allow_pickle=settings.allow_pickle,
+    )
+    return asdict(measure(catalogue, run, folder, queries))
