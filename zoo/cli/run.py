@@ -9,8 +9,8 @@ import click
 from zoo.cli.common import json_option, verbosity_options
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
-from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.cli.sdaa import sdaa_options
+from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Precision
 
