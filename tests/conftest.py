@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from zoo.catalogue import Catalogue, probe
 from zoo.cli import main
 from zoo.resources import bundled
 
@@ -25,6 +27,9 @@ PANDA = [
         "is a bear species endemic to China.",
     ),
 ]
+
+TARGET = os.environ.get("ZOO_TEST_TARGET", "")
+"""Where it is set, commands that name no device run on this one: ``sdaa`` is a card, ``fake-sdaa`` the fake runtime."""
 
 Zoo = Callable[..., Result]
 
@@ -48,9 +53,46 @@ def zoo() -> Zoo:
     separate = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 
     def call(*args: object, input: str | bytes | None = None) -> Result:
-        return CliRunner(**separate).invoke(main, [str(arg) for arg in args], input=input, prog_name="zoo")
+        words = _on_target([str(arg) for arg in args])
+        return CliRunner(**separate).invoke(main, words, input=input, prog_name="zoo")
 
     return call
+
+
+def _on_target(words: list[str]) -> list[str]:
+    """``words`` with the device that ZOO_TEST_TARGET names, where the command takes one and the test names none."""
+    if not TARGET or words[:1] not in (["run"], ["verify"]) or "--help" in words or "--target" in words:
+        return words
+    return [*words, "--target", TARGET.removeprefix("fake-")]
+
+
+@pytest.fixture(scope="session")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Engines, and the files they are compiled from, are made once for all tests that run on another device."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(autouse=True)
+def _device_under_test(_own_places: None, _kept: Path, tmp_path: Path) -> Iterator[None]:
+    """The device that ZOO_TEST_TARGET names; tests skip where it is a card and there is none."""
+    if not TARGET:
+        yield
+        return
+    home = tmp_path / "zoo-home"
+    home.mkdir()
+    for name in ("artifacts", "engines"):
+        (_kept / name).mkdir(exist_ok=True)
+        (home / name).symlink_to(_kept / name)
+    if TARGET == "fake-sdaa":
+        from zoo.testing.sdaa import fake_sdaa
+
+        with fake_sdaa(tmp_path / "fake-sdaa", leaks=True):
+            yield
+        return
+    available = probe(Catalogue.installed().device(TARGET))
+    if not available.ok:
+        pytest.skip(f"{TARGET} is not available here: {available.reason}")
+    yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import Result
@@ -17,7 +18,9 @@ from conftest import PANDA, Zoo
 from zoo import acceptance
 from zoo.acceptance import card_checks, metric_checks, output_check, output_error, relative_difference
 from zoo.card import ModelCard, Reference
+from zoo.catalogue import Catalogue
 from zoo.errors import ScoreError
+from zoo.resources import bundled
 from zoo.testing.sdaa import Machine, fake_sdaa
 from zoo.testing.toy import write_toy, write_toy_tokenizer
 from zoo.verification import golden_pairs
@@ -185,6 +188,44 @@ def test_verify_compares_with_pytorch_where_it_can(zoo: Zoo) -> None:
     assert [check["name"] for check in report["checks"]] == ["cpu against ONNX Runtime", "ONNX Runtime against PyTorch"]
     assert report["checks"][1]["deviation"] < 1e-5
     assert "torch" in report["pairs"][0]
+
+
+def test_verify_compares_the_metric_on_a_labelled_data_set(verify: Any, tmp_path: Path) -> None:
+    with fake_sdaa(tmp_path / "fake"):
+        result = verify("--target", "sdaa", "--data-path", bundled("datas") / "mldr-mini" / "data", "--limit", 2)
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert set(report["metrics"]) == {"mldr-mini/en", "mldr-mini/zh"}
+    named = {check["name"]: check for check in report["checks"]}
+    check = named["sdaa against ONNX Runtime, mldr-mini/en, ndcg@10"]
+    assert check["bound"] == 0.001
+    assert check["measured"] == report["metrics"]["mldr-mini/en"]["device"]["ndcg@10"]
+    assert report["passed"] == (result.exit_code == 0) == all(check["passed"] for check in report["checks"])
+
+
+def test_verify_checks_the_values_of_the_models_card_and_pairs_only_leaves_them_out(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reference(metric: str, value: float) -> Reference:
+        return Reference(
+            dataset="mldr-mini/en", metric=metric, value=value, tolerance=1e-4, settings="", source="a test"
+        )
+
+    original = Catalogue.card
+
+    def card(self: Catalogue, name: str) -> ModelCard:
+        return msgspec.structs.replace(original(self, name), reference=[reference("ndcg@10", 0.0)])
+
+    monkeypatch.setattr(Catalogue, "card", card)
+    pytest.importorskip("onnx")
+    toy, words = write_toy(tmp_path / "toy.onnx"), write_toy_tokenizer(tmp_path / "toy")
+    arguments = ("verify", "zoo-reranker-tiny", "--ckpt", toy, "--config-path", words, "--shape", 64, "--target", "cpu")
+    result = zoo(*arguments, "--output", REPORT, "--no-torch")
+    assert result.exit_code == 1
+    assert "the card's mldr-mini/en, ndcg@10" in result.stdout
+    assert "EXCEEDED" in result.stdout
+    alone = zoo(*arguments, "--output", REPORT, "--pairs-only")
+    assert alone.exit_code == 0, alone.stderr
+    assert "mldr-mini" not in alone.stdout
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_every_run_of_the_embedded_model_says_that_it_is_a_miniature(zoo: Zoo) -
 
 
 def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> None:
-    said = zoo("run", MODEL, "--config-path", tiny).stderr
+    said = zoo("run", MODEL, "--config-path", tiny, "--target", "cpu").stderr
     assert f"checkpoint: {tiny} (--config-path)" in said
     assert f"model: {tiny / 'model.onnx'}" in said
     assert "checkpoint:" not in zoo("run", MODEL, "-q").stderr
@@ -219,8 +219,8 @@ def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> 
         ([MODEL, "--target", "cpu:1"], 1, "no parts to choose from"),
         ([MODEL, "--ckpt", "nowhere.onnx"], 1, "--ckpt nowhere.onnx: no such file"),
         ([MODEL, "--config-path", "nowhere"], 1, "--config-path nowhere: no such folder"),
-        ([MODEL, "--device-option", "arenas=off"], 1, "Did you mean 'arena'?"),
-        ([MODEL, "--device-option", "arena=maybe"], 1, "it takes on, off"),
+        ([MODEL, "--target", "cpu", "--device-option", "arenas=off"], 1, "Did you mean 'arena'?"),
+        ([MODEL, "--target", "cpu", "--device-option", "arena=maybe"], 1, "it takes on, off"),
         ([MODEL, "--device-option", "arena"], 2, "not of the form KEY=VALUE"),
         ([MODEL, "--mode", "singel"], 2, "'singel' is not"),
         ([MODEL, "--moed", "single"], 2, "--mode"),
@@ -239,7 +239,7 @@ def test_bad_settings_are_said_without_a_traceback(zoo: Zoo, args: list[str], co
 
 def test_a_file_that_is_no_onnx_model_is_an_error(zoo: Zoo, tiny: Path) -> None:
     Path("model.onnx").write_bytes(b"not a model")
-    result = zoo("run", MODEL, "--ckpt", "model.onnx", "--config-path", tiny)
+    result = zoo("run", MODEL, "--ckpt", "model.onnx", "--config-path", tiny, "--target", "cpu")
     assert result.exit_code == 1
     assert "cannot open model.onnx" in result.stderr
 
@@ -254,7 +254,7 @@ def test_debug_shows_the_traceback_of_a_fault(zoo: Zoo) -> None:
     "options", [["--threads", "1"], ["--device-option", "arena=off", "--device-option", "optimization=off"]]
 )
 def test_threads_and_device_options_change_no_score(zoo: Zoo, options: list[str]) -> None:
-    plain, changed = (scores(zoo("run", MODEL, *extra).stdout) for extra in ([], options))
+    plain, changed = (scores(zoo("run", MODEL, "--target", "cpu", *extra).stdout) for extra in ([], options))
     assert changed == pytest.approx(plain, abs=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,21 @@ def test_the_device_time_of_the_runtimes_own_counter_is_told(run: Run, tmp_path:
         assert "0.250 s of device time" in run("--batch-size", 4).stderr
     with fake_sdaa(tmp_path / "fake-2", Machine(device_seconds=0.25, generation=2)):
         assert "device time" not in run("--batch-size", 4).stderr
+
+
+def test_valid_mode_runs_on_the_card_and_tells_its_device_time(run: Run, tmp_path: Path) -> None:
+    with fake_sdaa(tmp_path / "fake", Machine(device_seconds=0.02)) as fake:
+        result = run("--mode", "valid", "--limit", 2, "--batch-size", 16, "--half")
+        calls = len(fake.events("call"))
+    assert result.exit_code == 0, result.stderr
+    summary, *_, metric = result.stdout.splitlines()
+    assert metric.startswith("eval_metric: ")
+    assert float(re.findall(r"avg_inference_time: ([\d.]+)", summary)[0]) == pytest.approx(0.02, rel=0.01)
+    report = json.loads(next(Path("zoo-results").rglob("report.json")).read_text(encoding="utf-8"))
+    timing = report["timing"]
+    assert timing["vendor_samples_per_second"] * timing["e2e"] == pytest.approx(calls * 16)
+    assert timing["pairs_per_second"] * timing["e2e"] == pytest.approx(timing["pairs"])
+    assert timing["pairs"] < calls * 16
 
 
 # The engine: compiled once, found again, saved, loaded.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,10 @@ class Timing:
             recalled_batches=recalled_batches,
             latency={f"p{share}": percentile(seconds, share / 100) for share in (50, 90, 99)},
         )
+
+    def by_counter(self, device_seconds: float | None) -> Timing:
+        """The same, with the device's time by its runtime's own counter where it has one."""
+        return self if device_seconds is None else replace(self, inference=device_seconds / max(self.batches, 1))
 
     @property
     def summary(self) -> str:

@@ -1,11 +1,12 @@
-"""What ``zoo verify`` does: one set of pairs on the device, on the CPU and in PyTorch, and what that says."""
+"""What ``zoo verify`` does: the same pairs and data sets on the device, on the CPU and in PyTorch, and what that says."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from io import BytesIO
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from zoo.acceptance import DEMO, Check, card_checks, output_check, torch_scores
+from zoo.acceptance import DEMO, DEVICE_METRIC_BOUND, Check, card_checks, metric_checks, output_check, torch_scores
+from zoo.card import ModelCard
 from zoo.catalogue import Catalogue
+from zoo.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
 from zoo.doctor import examine
 from zoo.errors import NotInstalledError, ZooError
+from zoo.evaluation import collect, rerank
+from zoo.metrics import MAIN
 from zoo.pairs import read_pairs
 from zoo.resources import bundled
 from zoo.runner import OpenRun, open_run
@@ -35,29 +40,50 @@ class Scored:
     """What one device made of the pairs."""
 
     scores: list[float]
+    metrics: dict[str, Mapping[str, float]]
+    """By data set and language, as a card's references name them."""
     facts: dict[str, Any]
     encodings: Encodings
     folder: Path
 
 
-def verify(settings: RunSettings, data_path: str | None, *, torch: bool | None) -> dict[str, Any]:
+def verify(
+    settings: RunSettings, data_path: str | None, *, torch: bool | None, pairs_only: bool, limit: int | None
+) -> dict[str, Any]:
     """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError where something cannot be run at all."""
     catalogue = Catalogue.installed()
     card = catalogue.card(settings.model)
     if torch:
         _need_torch()
-    pairs = golden_pairs(data_path)
-    device = _score(catalogue, settings, pairs)
-    reference = _score(catalogue, _on_cpu(settings), pairs)
+    folder = Path(data_path) if data_path and Path(data_path).is_dir() else None
+    own_pairs = None if folder else data_path
+    pairs = golden_pairs(own_pairs)
+    with tempfile.TemporaryDirectory(prefix="zoo-verify-") as work:
+        request = DataRequest(data_path=folder, limit=limit, offline=settings.offline, work=Path(work))
+        wanted = not pairs_only and (folder is not None or (own_pairs is None and _on_miniature(card)))
+        collections = open_collections(find_layouts(request), request) if wanted else []
+        device = _score(catalogue, settings, pairs, collections)
+        reference = _score(catalogue, _on_cpu(settings), pairs, collections)
     name = device.facts["name"]
     checks = [output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, device.facts["precision"])]
     exact = _torch_check(reference, torch)
     if exact is not None:
         checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, exact, "fp32"))
-    if data_path is None:
+    if own_pairs is None:
         demo = {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
         checks += card_checks(card, DEMO, demo)
+    for dataset, metrics in device.metrics.items():
+        checks += metric_checks(
+            f"{name} against ONNX Runtime, {dataset}", metrics, reference.metrics[dataset], DEVICE_METRIC_BOUND, [MAIN]
+        )
+        if limit is None:  # the card's values are for all queries
+            checks += card_checks(card, dataset, metrics)
     return _report(settings, pairs, device, reference, exact, checks)
+
+
+def _on_miniature(card: ModelCard) -> bool:
+    """Whether the card gives values for the data set that is bundled."""
+    return any(entry.dataset.partition("/")[0] == MINIATURE for entry in card.reference)
 
 
 def golden_pairs(data_path: str | None) -> list[Pair]:
@@ -71,13 +97,23 @@ def golden_pairs(data_path: str | None) -> list[Pair]:
     return pairs
 
 
-def _score(catalogue: Catalogue, settings: RunSettings, pairs: Sequence[Pair]) -> Scored:
+def _score(
+    catalogue: Catalogue, settings: RunSettings, pairs: Sequence[Pair], collections: Sequence[Collection]
+) -> Scored:
     with open_run(catalogue, settings) as run:
         encodings = run.pipeline.preprocess(pairs)
         started = time.perf_counter()
         scores = [score for _, score in run.scorer.score(pairs)]
+        metrics = {f"{c.dataset}/{c.language}": judge_all(run, c) for c in collections}
         facts = _facts(run, time.perf_counter() - started)
-    return Scored(scores=scores, facts=facts, encodings=encodings, folder=run.checkpoint.folder)
+    return Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings, folder=run.checkpoint.folder)
+
+
+def judge_all(run: OpenRun, collection: Collection) -> Mapping[str, float]:
+    """The metrics of a collection reranked whole."""
+    logger.info("reranking %s %s: %d pairs", collection.dataset, collection.label, collection.pairs)
+    scores, _ = collect(collection, rerank(run, collection, "truncate"))
+    return run.pipeline.evaluate(scores, collection.qrels)
 
 
 def _on_cpu(settings: RunSettings) -> RunSettings:
@@ -142,6 +178,10 @@ def _report(
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
         "largest_difference": max(abs(a - b) for a, b in zip(device.scores, reference.scores, strict=True)),
         "pairs_in_another_order": _swaps(device.scores, reference.scores),
+        "metrics": {
+            name: {"device": dict(device.metrics[name]), "cpu": dict(reference.metrics[name])}
+            for name in device.metrics
+        },
         "device": device.facts,
         "reference": reference.facts,
         "settings": {

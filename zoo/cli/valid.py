@@ -64,7 +64,7 @@ def evaluate(settings: RunSettings, request: DataRequest, options: ValidOptions)
             reranked = _rerank_all(run, collections, options, journal)
             timing = Timing.of(
                 time.perf_counter() - started, watch, run.scorer.tally, journal.recalled, journal.recalled_rows
-            )
+            ).by_counter(getattr(run.scorer.session, "device_seconds", None))
         _tell(run, collections, reranked, timing, watch, header, output, options)
 
 

@@ -29,9 +29,12 @@ from zoo.types import Precision
 )
 @click.option(
     "--data-path",
-    metavar="FILE",
-    help="Pairs to score, in any form 'zoo run' reads. Default: a small set in eight languages.",
+    metavar="PATH",
+    help="Pairs to score in place of the bundled ones, in any form 'zoo run' reads; or the folder of a labelled data set, to compare "
+    "the metric too. Default: bundled pairs, and mldr-mini where the model's card gives values for it.",
 )
+@click.option("--pairs-only", is_flag=True, help="Score pairs, and no data set.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
 @click.option(
     "--shape",
@@ -70,6 +73,8 @@ def command(
     ckpt: Path | None,
     config_path: Path | None,
     data_path: str | None,
+    pairs_only: bool,
+    limit: int | None,
     batch_size: int,
     shape: int | None,
     half: bool | None,
@@ -102,7 +107,7 @@ def command(
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
-    report = verify(settings, data_path, torch=torch)
+    report = verify(settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
     path = output or Path(f"zoo-verify-{model}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:

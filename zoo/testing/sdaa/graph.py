@@ -16,6 +16,24 @@ MAGIC = b"FAKETECO"
 LARGEST = 65504.0
 """The largest float16. Constants beyond it (an attention mask of -3.4e38) are cut to it, or 0 * infinity would give NaN."""
 
+MOVES = frozenset(
+    (
+        "Concat",
+        "Constant",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    )
+)
+"""Operations that compute nothing: what they give is rounded already."""
+
 
 @dataclass(frozen=True)
 class Module:
@@ -119,7 +137,7 @@ def rounded(model: Any, skip_ops: Sequence[str] | None) -> Any:
             if attribute.HasField("t"):
                 cut(attribute.t)
         nodes.append(node)
-        if node.op_type == "Constant" or node.op_type in (skip_ops or ()):
+        if node.op_type in MOVES or node.op_type in (skip_ops or ()):
             continue
         for position, name in enumerate(node.output):
             if name in floats:
