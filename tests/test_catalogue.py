@@ -171,6 +171,24 @@ def test_any_participant_may_export_or_infer_in_place_of_the_default(tmp_path: P
     assert pipeline.infer(nobody, {"x": 21}).result() == {"doubled": 42}  # type: ignore[dict-item]
 
 
+def test_an_exporter_says_what_it_lacks_before_weights_are_downloaded(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exporter:
+        @hookimpl
+        def export_check(self, recipe: tuple[str, ...]) -> bool:
+            raise NotInstalledError(f"{recipe[0]} needs my-exporter: pip install my-exporter")
+
+    plugins = {"cpu": zoo_cpu, "cross-encoder": zoo_cross_encoder, "exporter": Exporter()}
+    monkeypatch.setattr(Catalogue, "installed", lambda: Catalogue.of(**plugins))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    result = zoo("run", "bge-reranker-v2-m3", "--target", "cpu")
+    assert result.exit_code == 1
+    assert "export needs my-exporter: pip install my-exporter" in result.stderr
+    assert "127.0.0.1" not in result.stderr
+
+
 def test_a_stage_nobody_answers_is_an_error_that_names_the_participants() -> None:
     with pytest.raises(PluginError, match=r"nobody answered the hook 'postprocess' \(participants: defaults, model\)"):
         Pipeline([("model", object())]).postprocess({})
