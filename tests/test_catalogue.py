@@ -176,6 +176,10 @@ def test_an_exporter_says_what_it_lacks_before_weights_are_downloaded(
 ) -> None:
     class Exporter:
         @hookimpl
+        def export(self, request: ExportRequest) -> Artifact:
+            raise AssertionError("nothing was fetched that could be exported")
+
+        @hookimpl
         def export_check(self, recipe: tuple[str, ...]) -> bool:
             raise NotInstalledError(f"{recipe[0]} needs my-exporter: pip install my-exporter")
 
