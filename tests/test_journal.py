@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,12 @@ import pytest
 
 import small_collection as small
 from conftest import Zoo
-from zoo.errors import ZooError
-from zoo.journal import Journal, digest
+from zoo import hookimpl
+from zoo.errors import ScoreError, ZooError
+from zoo.journal import Journal, Journalling, digest
+from zoo.pipeline import Pipeline
+from zoo.scheduler import Scorer
+from zoo.types import Encoding, Encodings, Pair, Scores, ShapeRule, Tensors
 
 HEADER = {"model": "m", "batch size": 2}
 SCORES = np.asarray([1.5, -3.25e-7], dtype=np.float32)
@@ -114,6 +121,111 @@ def test_a_batch_is_known_by_names_shapes_and_values() -> None:
         {"ids": mask, "mask": ids},
     ]
     assert digest({"ids": ids, "mask": mask}) not in {digest(other) for other in others}
+
+
+# The journal among a run's participants
+
+
+class Reranked:
+    """A whole model and device in one: tokens are words, a score is the sum of a row's ids over its padded length."""
+
+    input_names: Sequence[str] = ("input_ids", "attention_mask")
+    shape_rule = ShapeRule()
+
+    def __init__(self) -> None:
+        self.computed: list[str] = []
+
+    @hookimpl
+    def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
+        return Encodings(
+            [Encoding({"input_ids": [len(word) for word in p.passage.split()]}) for p in pairs], {"input_ids": 0}
+        )
+
+    @hookimpl
+    def postprocess(self, outputs: Tensors) -> Scores:
+        scores: Scores = outputs["logits"]
+        return scores
+
+    def submit(self, inputs: Tensors) -> Future[Tensors]:
+        self.computed.append(digest(inputs))
+        future: Future[Tensors] = Future()
+        future.set_result(
+            {"logits": (inputs["input_ids"].sum(axis=1) / inputs["input_ids"].shape[1]).astype(np.float32)}
+        )
+        return future
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Reranked:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+STREAM = [Pair("q", "word " * (1 + number * 37 % 91)) for number in range(3000)]
+"""Long enough for many windows. Scores depend on the padding, so they show how batches were put together."""
+
+
+def scored(path: Path, stop_after: int | None = None) -> tuple[list[float], Reranked]:
+    model = Reranked()
+    pipeline = Pipeline([("model", model)])
+    with Journal.open(path, HEADER) as kept:
+        pipeline.join("journal", Journalling(kept))
+        results = Scorer(pipeline, model, 4).score(STREAM)
+        scores = [score for _, score in islice(results, stop_after)]
+        results.close()  # type: ignore[attr-defined]  # a generator
+    return scores, model
+
+
+class RacingClock:
+    """Every look at it is ten seconds later than the one before."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 10.0
+        return self._now
+
+
+def test_a_run_cut_anywhere_ends_as_if_it_had_not_been_whatever_the_clock_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, whole = scored(tmp_path / "whole.jsonl")
+    monkeypatch.setattr("time.monotonic", RacingClock())
+    computed: list[str] = []
+    for stop_after in (1, 700, 1500):
+        computed += scored(tmp_path / "cut.jsonl", stop_after)[1].computed
+    found, last = scored(tmp_path / "cut.jsonl")
+    computed += last.computed
+    assert found == expected
+    assert sorted(set(computed)) == sorted(set(whole.computed))
+    assert len(computed) <= len(whole.computed) * 1.1  # but for the batches in flight, nothing is computed twice
+
+
+def test_a_batch_that_fails_or_is_cancelled_is_not_kept(tmp_path: Path) -> None:
+    class Failing(Reranked):
+        def submit(self, inputs: Tensors) -> Future[Tensors]:
+            self.future: Future[Tensors] = Future()
+            return self.future
+
+    model = Failing()
+    pipeline = Pipeline([("model", model)])
+    inputs = {"input_ids": np.ones((1, 1), dtype=np.int64)}
+    with Journal.open(tmp_path / "journal.jsonl", HEADER) as kept:
+        pipeline.join("journal", Journalling(kept))
+        failing = pipeline.infer(model, inputs)
+        model.future.set_exception(ScoreError("the card is lost"))
+        with pytest.raises(ScoreError, match="the card is lost"):
+            failing.result()
+        cancelled = pipeline.infer(model, inputs)
+        assert cancelled.cancel()
+        assert model.future.cancelled()
+        assert cancelled.cancelled()
+        nan = pipeline.infer(model, inputs)
+        model.future.set_result({"logits": np.asarray([np.nan], dtype=np.float32)})
+        pipeline.postprocess(nan.result())
+        assert len(kept) == 0
 
 
 # Killed runs

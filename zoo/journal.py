@@ -222,7 +222,7 @@ class Journalling:
         future = yield
         if future is None or isinstance(future, Recalled):
             return future
-        return _named(future, digest(inputs))
+        return _Named(future, digest(inputs))
 
     @hookimpl(tryfirst=True)
     def postprocess(self, outputs: Tensors) -> Scores | None:
@@ -240,18 +240,22 @@ class Journalling:
         return scores
 
 
-def _named(inner: Future[Tensors], key: str) -> Future[Tensors]:
-    """``inner`` with its result marked as the batch ``key``'s."""
-    outer: Future[Tensors] = Future()
+class _Named(Future[Tensors]):
+    """Another future's result, marked as the batch ``key``'s. To cancel it is to cancel the other."""
 
-    def finish(done: Future[Tensors]) -> None:
-        if done.cancelled():
-            outer.cancel()
-            outer.set_running_or_notify_cancel()
-        elif error := done.exception():
-            outer.set_exception(error)
+    def __init__(self, inner: Future[Tensors], key: str) -> None:
+        super().__init__()
+        self._inner, self._key = inner, key
+        inner.add_done_callback(self._finish)
+
+    def cancel(self) -> bool:
+        return self._inner.cancel()
+
+    def _finish(self, inner: Future[Tensors]) -> None:
+        if inner.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+        elif error := inner.exception():
+            self.set_exception(error)
         else:
-            outer.set_result(Outputs(done.result(), key))
-
-    inner.add_done_callback(finish)
-    return outer
+            self.set_result(Outputs(inner.result(), self._key))

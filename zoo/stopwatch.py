@@ -33,11 +33,11 @@ class Stopwatch:
         self._lock = Lock()
         self.batches: list[BatchTime] = []
         self.preprocess = self.postprocess = self.idle = 0.0
-        self._free = time.perf_counter()
-
-    def restart(self) -> None:
-        """The device is free from now on: what it waits for is data."""
-        self._free = max(self._free, time.perf_counter())
+        self._flying = 0
+        self._done: list[float] = []
+        """When the last batches were done, as many as the device has lanes."""
+        self._quiet = time.perf_counter()
+        """Since when the device has had nothing to do."""
 
     @hookimpl(specname="preprocess", wrapper=True)
     def time_preprocess(self, pairs: Sequence[Pair]) -> Any:
@@ -66,14 +66,21 @@ class Stopwatch:
         rows, length = next(iter(inputs.values())).shape[:2]
         mask = inputs.get("attention_mask")
         tokens = int(mask.sum()) if mask is not None else rows * length
+        lanes = session.shape_rule.lanes
+        with self._lock:
+            if not self._flying:
+                self.idle += max(submitted - self._quiet, 0.0)
+            self._flying += 1
 
         def done(_: Future[Tensors]) -> None:
             now = time.perf_counter()
             with self._lock:
-                self.idle += max(submitted - self._free, 0.0)
-                begun = max(submitted, self._free)
+                # With n lanes it could begin when the n-th batch before it was done.
+                begun = max(submitted, self._done[-lanes] if len(self._done) >= lanes else submitted)
                 self.batches.append(BatchTime(rows, length, tokens, now - begun))
-                self._free = max(now, self._free)
+                self._done = [*self._done[-lanes + 1 :], now] if lanes > 1 else [now]
+                self._flying -= 1
+                self._quiet = now
 
         future.add_done_callback(done)
         return future
