@@ -81,6 +81,14 @@ def test_the_mldr_folder_its_data_and_one_language_of_it_can_be_named(given: str
     assert (collection.dataset, collection.language) == ("mldr", "en")
 
 
+def test_the_first_stage_names_the_data_set_where_the_user_does_not(tmp_path: Path) -> None:
+    path = small.mldr(tmp_path)
+    copy = path.parent.rename(tmp_path / "a-copy") / "data"
+    assert opened(copy)[0].dataset == "mldr"
+    with pytest.raises(ZooError, match="'eval_name' is 'mldr' where 'mine' is expected"):
+        opened(copy, dataset="mine")
+
+
 @pytest.mark.parametrize("place", ["search_results/bge-m3/NoReranker", "results/v1/bge-m3/NoReranker"])
 def test_the_first_stage_is_found_in_flagembeddings_place(place: str, tmp_path: Path) -> None:
     path = small.mldr(tmp_path)

@@ -326,7 +326,7 @@ def change_weights(data: Path, output: Path) -> list[str]:
     ("change", "says"),
     [
         (change_settings, "top k: 100 in the journal, 2 now"),
-        (change_inputs, "inputs: {"),
+        (change_inputs, "en-test corpus.jsonl: "),
         (change_weights, "weights: of another"),
     ],
 )
@@ -346,6 +346,7 @@ INTERRUPTED = """
 import os, signal, sys
 from zoo.cli import main
 from zoo.journal import Journal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without it
 append = Journal.append
 def interrupting_append(self, key, scores):
     append(self, key, scores)

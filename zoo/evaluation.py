@@ -115,7 +115,11 @@ def identity(
         "split": request.split,
         "top k": request.top_k,
         "limit": request.limit,
-        "inputs": {collection.label: dict(collection.inputs) for collection in collections},
+        **{
+            f"{collection.label} {name}": digest
+            for collection in collections
+            for name, digest in collection.inputs.items()
+        },
     }
 
 

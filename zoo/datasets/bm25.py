@@ -129,7 +129,7 @@ def _search(corpus: Path, form: type[Document], queries: Mapping[str, str], top_
     if not vocabulary:
         raise InputError(corpus, None, "has no words to search for")
     index = bm25s.BM25()
-    index.index((tokens, vocabulary), create_empty_token=False, show_progress=False)
+    index.index((tokens, vocabulary), show_progress=False)
     return {query: _best(index, vocabulary, text, ids, top_k) for query, text in queries.items()}
 
 

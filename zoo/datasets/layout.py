@@ -57,7 +57,7 @@ class Layout:
         passages, corpus_hash = self._read_corpus(path, stage, asked, chosen)
         present = [query for query in chosen if query in stage.results]
         return Collection(
-            dataset=self.dataset,
+            dataset=request.dataset or stage.eval_name or self.dataset,
             language=self.language,
             split=self.split,
             retriever=stage.retriever,
