@@ -171,7 +171,7 @@ def scored(path: Path, stop_after: int | None = None) -> tuple[list[float], Rera
     pipeline = Pipeline([("model", model)])
     with Journal.open(path, HEADER) as kept:
         pipeline.join("journal", Journalling(kept))
-        results = Scorer(pipeline, model, 4).score(STREAM)
+        results = Scorer(pipeline, model, 4, repeatable=True).score(STREAM)
         scores = [score for _, score in islice(results, stop_after)]
         results.close()  # type: ignore[attr-defined]  # a generator
     return scores, model
