@@ -20,6 +20,7 @@ from zoo.catalogue import Catalogue
 from zoo.checkpoint import model_files
 from zoo.errors import NotInstalledError, PluginError, ZooError
 from zoo.exporter import ExportSettings, export
+from zoo.ranks import spearman
 from zoo.types import Checkpoint, ExportRequest
 from zoo_optimum import needs, probes, proof, stage
 from zoo_optimum.process import Job, StepError, run
@@ -448,3 +449,37 @@ def _job(folder: Path, *, model: Path, kind: str) -> Job:
         kind=kind, model=model, checkpoint=None, target=folder / "out", reference=folder / "reference.npz",
         task="text-classification", options={},
     )  # fmt: skip
+
+
+def test_a_quality_report_compares_a_precision_with_float32_on_labelled_data(zoo: Zoo, onnx: Any) -> None:
+    words = ("export", "zoo-reranker-tiny", "--target", "cpu", "--precision", "fp16", "--quality", "mldr-mini")
+    result = zoo(*words, "--quality-queries", "2", "--json")
+    assert result.exit_code == 0, result.stderr
+    reports = json.loads(result.stdout)["quality"]
+    assert {report["queries"] for report in reports} == {2}
+    for report in reports:
+        assert report["pairs"] > 2
+        assert 0 < report["max_deviation"] < 0.1 * report["spread"], "float16 moves scores, and moves them little"
+        assert report["rms_deviation"] <= report["max_deviation"]
+        assert report["spearman"] > 0.9
+        assert 0 <= report["ndcg_at_10"] <= 1
+    assert "ndcg_at_10_fp32" in zoo(*words, "--quality-queries", "1").stdout
+
+
+def test_a_quality_report_needs_another_precision_and_a_data_set(zoo: Zoo, tmp_path: Path, onnx: Any) -> None:
+    words = ("export", "zoo-reranker-tiny", "--target", "cpu", "--quality")
+    assert zoo(*words, "mldr-mini", "--quality-queries", "0").exit_code == 2
+    none = zoo(*words, "mldr-mini", "--precision", "fp32")
+    assert none.exit_code == 1
+    missing = zoo(*words, tmp_path / "absent", "--precision", "fp16")
+    assert missing.exit_code == 1
+    assert "no such folder" in missing.stderr
+
+
+def test_rank_correlation_is_that_of_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="the reference is scipy's")
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        first, second = random.integers(0, 6, 12), random.normal(size=12)
+        assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert spearman([1.0], [2.0]) == 1.0
