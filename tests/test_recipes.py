@@ -47,6 +47,13 @@ def test_a_file_that_is_handed_over_gets_only_the_steps_its_precision_needs() ->
     assert recipes.for_file(("export", "fuse", "quantise")) == ("fuse", "quantise")
 
 
+def test_a_file_made_without_lowering_steps_is_float32_whatever_the_device_computes_in() -> None:
+    assert recipes.precision_made(("export", "simplify"), "fp16") == "fp32"
+    assert recipes.precision_made(("export", "half"), "fp16") == "fp16"
+    assert recipes.precision_made(("fuse", "quantise"), "int8") == "int8"
+    assert recipes.precision_made(("export", "of-my-own"), "fp16") == "fp16"
+
+
 def test_the_disk_needed_grows_with_the_recipe() -> None:
     large = 3_000_000_000
     assert recipes.space_needed(("export",), large) >= 2 * large, (

@@ -79,6 +79,7 @@ def obtain(pipeline: Pipeline, order: Order) -> Artifact:
 def make(pipeline: Pipeline, order: Order, store: Store | None = None) -> Artifact:
     """The artifact of ``order``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
     store = store or Store()
+    order = replace(order, precision=recipes.precision_made(order.recipe, order.precision))
     inputs = {path.name: path for path in order.inputs()}
     key = _key(order, {name: store.digests.of(path) for name, path in inputs.items()}, pipeline.exporters())
     if found := _usable(store.find(key)):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.errors import PluginError
+from zoo.types import Precision
 
 CHECKPOINT = "a checkpoint"
 GRAPH = "a model file"
@@ -102,6 +103,13 @@ def for_file(recipe: Sequence[str]) -> tuple[str, ...]:
     if not any(step in CHANGES_PRECISION for step in recipe):
         return ()
     return tuple(step for step in recipe if step != "export")
+
+
+def precision_made(recipe: Sequence[str], asked: Precision) -> Precision:
+    """The precision of the file itself: a device that lowers it when it compiles shares a float32 file with its other precisions."""
+    if any(step not in STEPS for step in recipe):
+        return asked
+    return "fp16" if "half" in recipe else "int8" if "quantise" in recipe else "fp32"
 
 
 def space_needed(recipe: Sequence[str], weights: int) -> int:
