@@ -165,6 +165,20 @@ def test_missing_candidates_are_said(zoo: Zoo, data: Path) -> None:
     assert "1 judged queries have no candidates (the first is 'q2')" in result.stderr
 
 
+def test_a_first_stage_that_found_nothing_for_a_query_counts_nothing(zoo: Zoo, data: Path) -> None:
+    none: dict[str, dict[str, float]] = {query: {} for query in small.CANDIDATES}
+    small.write(
+        data.parent / "en-test.json", small.first_stage("mldr", "en", search_results={**none, "q1": {"p1": 1.0}})
+    )
+    result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith("eval_metric: 0.25\n")
+    small.write(data.parent / "en-test.json", small.first_stage("mldr", "en", search_results=none))
+    result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data, "--overwrite")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith("eval_metric: 0.0\n")
+
+
 def test_a_fault_in_the_data_is_told_before_the_model_is_opened(zoo: Zoo, data: Path) -> None:
     small.write(data.parent / "en-test.json", small.first_stage("mldr", "en", split="dev"))
     result = zoo("run", "bge-reranker-v2-m3", "--mode", "valid", "--data-path", data)

@@ -43,8 +43,8 @@ class Journal:
         Raises ZooError with the difference where it is not, where another process is writing it, and where it is damaged other than
         by a torn last line (which is dropped).
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("a+b", buffering=0)
         except OSError as error:
             raise ZooError(f"cannot write {path}: {error.strerror}") from error
@@ -68,11 +68,20 @@ class Journal:
         return None if packed is None else unpacked(packed)
 
     def append(self, key: str, scores: Scores) -> None:
-        """Keep a batch's scores: when this returns they outlive the process."""
+        """Keep a batch's scores: when this returns they outlive the process. Raises ZooError where the disk is full."""
         with self._lock:
-            if key not in self._known:
-                self._known[key] = packed = _packed(scores)
-                self._handle.write(_line({"batch": key, "logits": packed, "crc": _crc(key, packed)}))
+            if key in self._known:
+                return
+            packed = _packed(scores)
+            line = _line({"batch": key, "logits": packed, "crc": _crc(key, packed)})
+            try:
+                while line:  # a full disk takes a part first, then fails
+                    line = line[self._handle.write(line) :]
+            except OSError as error:
+                raise ZooError(
+                    f"cannot write {self.path}: {error.strerror}. The scores up to here are kept in it"
+                ) from error
+            self._known[key] = packed
 
     def close(self) -> None:
         """Bring it to the disk. May be called twice."""
