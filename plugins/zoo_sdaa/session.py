@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -167,10 +168,9 @@ class SdaaSession:
     def _release(self) -> None:
         context, self._context = self._context, None
         assert context is not None
-        try:
+        with contextlib.suppress(ZooError):  # a card that failed may not tell its time, and is released all the same
             self._seconds = context.device_seconds()
-        finally:
-            context.release()
+        context.release()
 
     def __enter__(self) -> SdaaSession:
         return self
