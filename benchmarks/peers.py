@@ -163,7 +163,7 @@ def infinity(args: argparse.Namespace) -> Score:
         if rows not in engines:
             engines[rows] = AsyncEmbeddingEngine.from_args(
                 EngineArgs(
-                    str(args.folder),
+                    model_name_or_path=str(args.folder),
                     engine="torch",
                     device="cpu",
                     dtype="float32",
