@@ -11,6 +11,7 @@ from zoo.testing.contract import DeviceContract
 from zoo.testing.sdaa import Machine, fake_sdaa
 from zoo.types import Device
 from zoo_cpu.device import CpuDevice
+from zoo_openvino.device import OpenVinoDevice
 from zoo_sdaa.device import SdaaDevice
 
 pytest.importorskip("onnx")
@@ -55,3 +56,10 @@ class TestSdaaSeveralCards(DeviceContract):
     def test_an_unknown_part_of_the_device_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
         self.options = {}
         super().test_an_unknown_part_of_the_device_is_an_error_for_the_user(device, model)
+
+
+class TestOpenVino(DeviceContract):
+    @pytest.fixture
+    def device(self) -> Device:
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+        return OpenVinoDevice()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ from zoo.errors import NotInstalledError, ZooError
 from zoo.pipeline import Pipeline
 from zoo.scheduler import Scorer
 from zoo.settings import DEFAULT_LENGTH, RunSettings
-from zoo.types import Artifact, Checkpoint, Device, Precision, SessionOptions
+from zoo.types import Artifact, Checkpoint, Device, Precision, Session, SessionOptions
 from zoo.weights import Want, find_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
         selector=selector,
         extra=settings.device_options,
     )
-    with device.open(artifact, options) as session, closing(Scorer(pipeline, session, settings.batch_size)) as scorer:
+    with (
+        open_session(device, artifact, options, settings.workers) as session,
+        closing(Scorer(pipeline, session, settings.batch_size)) as scorer,
+    ):
         yield OpenRun(
             card=card,
             device=device,
@@ -81,6 +85,15 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
             pipeline=pipeline,
             scorer=scorer,
         )
+
+
+def open_session(device: Device, artifact: Artifact, options: SessionOptions, workers: int) -> Session:
+    """A session of ``device`` in this process, or in several of its own."""
+    if workers == 1:
+        return device.open(artifact, options)
+    from zoo.workers import Workers, open_on
+
+    return Workers(functools.partial(open_on, device.name), artifact, options, workers)
 
 
 def find_artifact(

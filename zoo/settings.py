@@ -26,6 +26,7 @@ class RunSettings:
     max_length: int | None = None
     query_max_length: int = DEFAULT_LENGTH
     threads: int | None = None
+    workers: int = 1
     offline: bool = False
     allow_pickle: bool = False
     device_options: Mapping[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     Tensors = Scores = Any  # numpy is imported by the stages that compute, never by a listing
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Run: TypeAlias = Mapping[str, Mapping[str, float]]
 """query id -> passage id -> score."""
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]

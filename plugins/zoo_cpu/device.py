@@ -51,7 +51,8 @@ class CpuDevice:
     def probe(self) -> Availability:
         if importlib.util.find_spec("onnxruntime") is None:
             return Availability(ok=False, reason="onnxruntime is not installed", remedy="pip install onnxruntime")
-        return Availability(ok=True, details={"threads": str(usable_threads())})
+        native = "fp32, int8" if has_int8_dot_product() else "fp32"
+        return Availability(ok=True, details={"threads": str(usable_threads()), "native": native})
 
     def recipe(self, precision: Precision) -> tuple[str, ...]:
         return RECIPES[precision]

@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
     help="Precision of weights and arithmetic, see 'zoo devices'. Default: the device's own (SDAA fp16, CPU fp32).",
 )
 

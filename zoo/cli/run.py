@@ -116,6 +116,13 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     help="Threads to compute with. Default: what this process may use.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that each load the model and compute on their share of the threads, for machines of many cores.",
+)
+@click.option(
     "--device-option",
     "device_options",
     type=KeyValue(),
@@ -154,6 +161,7 @@ def command(
     output: Path | None,
     offline: bool,
     threads: int | None,
+    workers: int,
     device_options: tuple[tuple[str, str], ...],
     progress: Progress,
     valid: ValidChoices,
@@ -175,6 +183,7 @@ def command(
         max_length=shape,
         query_max_length=query_max_length,
         threads=threads,
+        workers=workers,
         offline=offline,
         device_options=dict(device_options),
     )

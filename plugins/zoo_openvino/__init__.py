@@ -1,0 +1,14 @@
+"""The CPU, through OpenVINO: bfloat16 where the processor computes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zoo import hookimpl
+from zoo.types import Device
+from zoo_openvino.device import OpenVinoDevice
+
+
+@hookimpl
+def zoo_devices() -> Iterable[Device]:
+    return [OpenVinoDevice()]

@@ -1,0 +1,69 @@
+"""An opened OpenVINO model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import ZooError
+from zoo.types import ShapeRule, Tensors
+
+if TYPE_CHECKING:
+    import openvino
+
+BATCH_TOKENS = 1024
+"""Slots of a batch; see the device ``cpu``."""
+
+
+class OpenVinoSession:
+    """One compiled model with ``lanes`` streams, each with a request and a thread of its own."""
+
+    def __init__(self, compiled: openvino.CompiledModel, lanes: int) -> None:
+        self._outputs = {port: port.get_any_name() for port in compiled.outputs}
+        self.input_names: Sequence[str] = [port.get_any_name() for port in compiled.inputs]
+        self.shape_rule = _shape_rule(compiled.inputs, lanes)
+        self._requests = [compiled.create_infer_request() for _ in range(lanes)]
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for request in self._requests:
+            self._idle.put(request)
+        self._closed = False
+        self._workers = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="zoo-openvino")
+
+    def submit(self, inputs: Tensors) -> Future[Tensors]:
+        return self._workers.submit(self._run, inputs)
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        if self._closed:
+            raise ZooError("this session is closed")
+        request = self._idle.get()  # as many as there are workers, so never waited for
+        try:
+            request.infer(dict(inputs), share_inputs=True)
+            return {name: request.get_tensor(port).data.copy() for port, name in self._outputs.items()}
+        except Exception as error:  # see OpenVinoDevice.open
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise ZooError(f"OpenVINO failed on a batch ({shapes}): {error}") from error
+        finally:
+            self._idle.put(request)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for request in self._requests:
+                request.cancel()
+            self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> OpenVinoSession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _shape_rule(inputs: Sequence[Any], lanes: int) -> ShapeRule:
+    """The fixed batch and length of a graph exported without dynamic axes; a budget of tokens where they are symbolic."""
+    rows, length = (
+        dimension.get_length() if dimension.is_static else None for dimension in list(inputs[0].partial_shape)[:2]
+    )
+    return ShapeRule(rows=rows, length=length, tokens=BATCH_TOKENS, lanes=lanes)
