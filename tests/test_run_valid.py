@@ -89,7 +89,7 @@ def test_json_holds_the_whole_report_and_equals_the_file(zoo: Zoo, data: Path) -
     for name in ("corpus.jsonl", "test_queries.jsonl", "test_qrels.jsonl", "en-test.json"):
         assert re.fullmatch("[0-9a-f]{64}", report["settings"][f"en-test {name}"])
     assert report["timing"]["pairs"] == small.PAIRS
-    assert report["settings"]["batch size"] == 32
+    assert report["settings"]["batch size"] == "auto"  # the CPU says what fits
     assert report["versions"]["pytrec_eval-terrier"]
 
 
@@ -116,6 +116,13 @@ def test_every_layout_gives_the_same_scores(layout: object, zoo: Zoo, data: Path
     [ours] = (tmp_path / "out").glob("search_results/bge-m3/zoo-reranker-tiny/*-test.json")
     [theirs] = (tmp_path / "mldr-out").glob("search_results/bge-m3/zoo-reranker-tiny/*-test.json")
     assert json.loads(ours.read_text())["search_results"] == json.loads(theirs.read_text())["search_results"]
+
+
+def test_a_batch_has_as_many_pairs_as_the_user_says(zoo: Zoo, data: Path) -> None:
+    result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data, "--batch-size", 5, "--json")
+    report = json.loads(result.stdout)
+    assert report["settings"]["batch size"] == 5
+    assert {batch["rows"] for batch in report["slowest_batches"]} == {5, 3}
 
 
 def test_the_batch_size_changes_no_score_by_more_than_rounding(zoo: Zoo, data: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def identity(
         "device": run.device.name,
         "device options": dict(settings.device_options),
         "precision": run.precision,
-        "batch size": settings.batch_size,
+        "batch size": run.scorer.batch_size or "auto",
         "max length": run.max_length,
         "query max length": settings.query_max_length,
         "long documents": long_doc,

@@ -72,7 +72,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     "--batch-size",
     type=Rows(),
     help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.  "
-    f"[default: 1; valid: {BATCH_SIZE}]",
+    f"[default: 1; valid: {BATCH_SIZE}, or auto on a device that says what fits, as cpu does]",
 )
 @click.option(
     "--shape",
@@ -213,6 +213,7 @@ def command(
         progress=progress,
         as_json=as_json,
         normalize=normalize,
+        rows_given=batch_size is not None,
     )
     evaluate(settings, request, options)
 

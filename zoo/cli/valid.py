@@ -41,6 +41,8 @@ class ValidOptions:
     progress: Progress = "auto"
     as_json: bool = False
     normalize: bool = False
+    rows_given: bool = False
+    """Whether the user said how many pairs a batch has."""
 
 
 def evaluate(settings: RunSettings, request: DataRequest, options: ValidOptions) -> None:
@@ -53,6 +55,10 @@ def evaluate(settings: RunSettings, request: DataRequest, options: ValidOptions)
     started = time.perf_counter()
     collections = open_collections(layouts, request)
     with open_run(catalogue, settings) as run:
+        if not options.rows_given and run.scorer.session.shape_rule.tokens is not None:
+            run.scorer.batch_size = (
+                None  # the device knows what fits: 32 long pairs at once cost it memory and gain nothing
+            )
         header = identity(run, settings, request, collections, options.long_doc)
         with Journal.open(output / "journal.jsonl", header, overwrite=options.overwrite) as journal:
             if len(journal):

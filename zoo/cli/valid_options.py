@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 BATCH_SIZE = 32
-"""Pairs a batch in valid mode, where ``--batch-size`` does not say it."""
+"""Pairs a batch in valid mode, where neither ``--batch-size`` nor a budget of the device says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
