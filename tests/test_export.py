@@ -333,6 +333,16 @@ def test_a_step_that_dies_is_told_by_its_ending(tmp_path: Path) -> None:
         run(job)
 
 
+def test_a_step_that_fails_on_a_full_disk_says_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _job(tmp_path / "job", model=tmp_path / "absent.onnx", kind="prove")
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(job)
+
+
 def test_onnxsim_dying_leaves_the_graph_as_it_was_and_says_so(
     tiny: Path, tmp_path: Path, onnx: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

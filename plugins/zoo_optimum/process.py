@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ logger = logging.getLogger("zoo.export")
 
 SIGN_OF_LIFE = 10.0
 """Seconds between lines while a step runs."""
+
+NEARLY_NOTHING = 4 << 20
+"""Free bytes below which a step that failed is taken to have failed for want of room."""
 
 
 class StepError(ZooError):
@@ -74,6 +78,7 @@ def run(job: Job) -> dict[str, Any]:
     try:
         answer = json.loads(result_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        _refuse_full_disk(job)
         raise StepError(f"'{job.kind}' {_ending(code)}{_last_line(log_text)}") from None
     if "error" in answer:
         _raise(answer, job)
@@ -130,9 +135,16 @@ def _last_line(text: str) -> str:
 
 
 def _raise(answer: dict[str, Any], job: Job) -> None:
-    if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in answer["error"]:
+    if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _refuse_full_disk(job)
     known = getattr(errors, answer["class"], None)
     if known is None:
         raise StepError(f"'{job.kind}' failed: {answer['class']}: {answer['error']}")
     raise (NotInstalledError if known is NotInstalledError else ZooError)(answer["error"])
+
+
+def _refuse_full_disk(job: Job) -> None:
+    """A step that fails on a full disk says so in many ways, or not at all: libraries report a short write as a fault of their own."""
+    if shutil.disk_usage(job.target).free < NEARLY_NOTHING:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
