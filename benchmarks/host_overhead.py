@@ -65,19 +65,19 @@ class SimulatedCard:
         self._worker.shutdown()
 
 
-def measure(model: CrossEncoder, file: Path, card: SimulatedCard, *, check: bool = False) -> tuple[float, float]:
-    """Seconds end to end and seconds of the device."""
+def measure(model: CrossEncoder, file: Path, card: SimulatedCard, *, check: bool = False) -> tuple[float, float, float]:
+    """Seconds end to end, seconds of the device, and CPU seconds of the host a pair (little disturbed by others)."""
     scorer = Scorer(Pipeline([("model", model)]), card, card.shape_rule.rows)  # type: ignore[arg-type]  # it is closed by hand
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     source = PairSource(file)
     if check:
         source.check()
     pairs = (pair for record in source for pair in record.pairs)
     scored = sum(1 for _ in scorer.score(pairs))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     card.close()
     assert scored == scorer.tally.pairs > 0
-    return seconds, card.busy
+    return seconds, card.busy, cpu / scored
 
 
 def flag_preparation(folder: Path, file: Path, batch_size: int, max_length: int) -> tuple[float, float] | None:
@@ -153,6 +153,7 @@ def main() -> None:
         "a card five times as fast": (args.device_seconds / 5, False),
     }
     overheads: dict[str, list[float]] = {name: [] for name in cards}
+    host: list[float] = []
     settings = {**machine(["zoo-runner", "tokenizers", "numpy", "transformers"]), **vars(args)}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.jsonl"
@@ -162,10 +163,11 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, (seconds, check) in cards.items():
                 # A new tokenizer each time: nothing is remembered from the round before.
-                end_to_end, device = measure(
+                end_to_end, device, cpu = measure(
                     model(), file, SimulatedCard(args.batch_size, args.max_length, seconds), check=check
                 )
                 overheads[name].append(end_to_end / device)
+                host.append(cpu)
                 print(
                     f"{name}: end to end {end_to_end:.2f} s, device {device:.2f} s, overhead {end_to_end / device:.4f}"
                 )
@@ -176,9 +178,10 @@ def main() -> None:
         "overhead_checked_first": median(overheads["the card, whole input checked first"]),
         "overhead_fast_card": median(overheads["a card five times as fast"]),
         "loading_seconds": loading,
+        "host_cpu_milliseconds_a_pair": median(host) * 1000,
     }
     batches = -(-args.pairs // args.batch_size)
-    print(f"loading the tokenizer, once: {loading:.2f} s")
+    print(f"loading the tokenizer, once: {loading:.2f} s; the host's CPU time: {median(host) * 1000:.2f} ms a pair")
     for name, ratios in overheads.items():
         print(f"{name}: overhead {median(ratios):.4f} (median of {len(ratios)})")
     if prepared is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.threads import cgroup_quota, usable_threads
+from zoo.threads import bound_tokenizer, cgroup_quota, usable_threads
 
 
 def cgroup(tmp_path: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -58,3 +58,15 @@ def test_affinity_is_honoured() -> None:
         assert usable_threads() == 1
     finally:
         os.sched_setaffinity(0, whole)
+
+
+def test_the_tokenizer_is_bound_to_the_threads_asked_for_unless_the_user_has_said_otherwise() -> None:
+    environment: dict[str, str] = {}
+    bound_tokenizer(3, environment)
+    assert environment == {"RAYON_NUM_THREADS": "3", "TOKENIZERS_PARALLELISM": "true"}
+    bound_tokenizer(5, environment)
+    assert environment["RAYON_NUM_THREADS"] == "3"
+    chosen_by_user = {"TOKENIZERS_PARALLELISM": "false"}
+    bound_tokenizer(None, chosen_by_user)
+    assert chosen_by_user["TOKENIZERS_PARALLELISM"] == "false"
+    assert int(chosen_by_user["RAYON_NUM_THREADS"]) >= 1

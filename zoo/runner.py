@@ -16,6 +16,7 @@ from zoo.errors import NotInstalledError, ZooError
 from zoo.pipeline import Pipeline
 from zoo.scheduler import Scorer
 from zoo.settings import DEFAULT_LENGTH, RunSettings
+from zoo.threads import bound_tokenizer
 from zoo.types import Artifact, Checkpoint, Device, Precision, Session, SessionOptions
 from zoo.weights import Want, find_checkpoint
 
@@ -59,6 +60,7 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
         before_download=lambda: check_exporter(catalogue, device, architecture, recipe),
     )
     checkpoint = find_checkpoint(card, want, settings.config_path)
+    bound_tokenizer(settings.threads)
     model = architecture(card, checkpoint, max_length=max_length, query_max_length=settings.query_max_length)
     pipeline = Pipeline.of(catalogue, device, model)
     artifact = find_artifact(pipeline, checkpoint, settings, recipe, precision, model.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -15,6 +16,15 @@ def usable_threads(cgroup_root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGR
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(cgroup_root, self_cgroup)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+def bound_tokenizer(threads: int | None, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have the tokenizers package use so many threads (None: what this process may use), unless the user has told it otherwise.
+
+    Its thread pool reads the environment once, when it is first used, and takes the whole machine where nothing is said.
+    """
+    environment.setdefault("RAYON_NUM_THREADS", str(threads or usable_threads()))
+    environment.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def cgroup_quota(cgroup_root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGROUP) -> float | None:
