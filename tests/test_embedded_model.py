@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, Zoo
 
 PAIRS = ROOT / "tests" / "handwritten_pairs.jsonl"
