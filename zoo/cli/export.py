@@ -87,6 +87,8 @@ def command(
     The recipe of the vendor's page, to the letter:
       zoo export bge-reranker-v2-m3 --optimize O1 --sequence-length 8192 --batch-size 1 --monolith
     """
+    if quality and precision in (None, "fp32"):
+        raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16 or int8")
     from zoo import manifest
     from zoo.catalogue import Catalogue
     from zoo.exporter import ExportSettings, export
