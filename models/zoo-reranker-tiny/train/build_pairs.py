@@ -1,0 +1,334 @@
+"""Turn `docs.jsonl` into tokenised training groups: a query, its passage, and hard and random negatives.
+
+    build_pairs.py --work WORK --tokenizer WORK/base/tokenizer.json --queries 60000 [--seed 0] [--name train]
+
+Queries come from the passage's own surroundings (its heading, a neighbouring sentence, a sentence with its answer
+cut out and a question word put in, its rarest words) or from WordNet (what is LEMMA?). Negatives are BM25's top hits
+over the same language's passages, other sections of the same document, and random passages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pickle
+import random
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+from tokenizers import Tokenizer
+
+SHARE = {"en": 0.46, "zh": 0.24}  # the remaining languages share the rest evenly
+# English has enough sources to choose: how often each is drawn (a section, then a passage of it).
+ENGLISH = {"wordnet": 0.24, "factbook-prose": 0.14, "factbook-fact": 0.08, "descriptions-en": 0.18, "python-doc": 0.12,
+           "postgresql-doc": 0.08, "rust-doc": 0.06, "libreoffice-help": 0.07, "debian-handbook": 0.03}
+QUESTION = {
+    "en": ["what", "which", "who", "when", "where", "how many", "what", "which", "why", "how"],
+    "zh": ["什么", "哪个", "谁", "什么时候", "哪里", "多少", "为什么", "哪些", "怎么"],
+    "de": ["was", "welche", "wer", "wann", "wo", "wie"], "fr": ["quel", "qui", "quand", "où", "comment", "que"],
+    "es": ["qué", "cuál", "quién", "cuándo", "dónde", "cómo"], "it": ["che cosa", "quale", "chi", "quando", "dove", "come"],
+    "ja": ["何", "どの", "誰", "いつ", "どこ", "どう"], "ru": ["что", "какой", "кто", "когда", "где", "как"],
+    "ko": ["무엇", "어떤", "누가", "언제", "어디"], "pl": ["co", "jaki", "kto", "kiedy", "gdzie", "jak"],
+    "pt": ["o que", "qual", "quem", "quando", "onde", "como"],
+}
+TITLE = {
+    "en": ["{}", "{}", "what is {}?", "how to {}", "{} explained", "tell me about {}", "what does {} do?"],
+    "zh": ["{}", "{}", "什么是{}？", "如何{}？", "{}是什么", "{}有什么作用？", "介绍一下{}"],
+    "de": ["{}", "Was ist {}?"], "fr": ["{}", "Qu'est-ce que {} ?"], "es": ["{}", "¿Qué es {}?"], "ja": ["{}", "{}とは何ですか"],
+    "ru": ["{}", "Что такое {}?"], "it": ["{}", "Che cos'è {}?"],
+}
+LEMMA = ["what is {}?", "what is a {}?", "{}", "define {}", "what does {} mean?", "meaning of {}", "{} definition", "what are {}s?", "who or what is {}"]
+GLOSS = ["{l}: {g}", "{L} is {g}.", "The {l}, {also}is {g}.", "{g} ({l})", "A {l} is {k}: {g}.", "{L} - {k}. {g}", "{L} ({k}), {g}"]
+SPLIT = re.compile(r"(?<=[。！？；])|(?<=[.!?;]) ")
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+
+
+@dataclass
+class Passage:
+    doc: int
+    lang: str
+    text: str
+    ids: list[int]
+
+
+class Maker:
+    """Writes queries for passages; one random stream, so a seed fixes everything."""
+
+    def __init__(self, docs: list[dict], seed: int, long: float) -> None:
+        self.long = long
+        self.rng = random.Random(seed)
+        self.docs = docs
+        self.df: dict[str, Counter[str]] = defaultdict(Counter)
+        self.n: Counter[str] = Counter()
+        self.synonyms: dict[str, list[str]] = defaultdict(list)
+        for doc in docs:
+            words = set(self.words(" ".join(doc["paras"])))
+            self.df[doc["lang"]].update(words)
+            self.n[doc["lang"]] += 1
+            single = [x.lower() for x in doc.get("lemmas", []) if x.isalpha()]
+            for x in single:
+                self.synonyms[x] += [y for y in single if y != x]
+
+    @staticmethod
+    def words(text: str) -> list[str]:
+        return [w.lower() for w in WORD.findall(text)]
+
+    def idf(self, word: str, lang: str) -> float:
+        return math.log(1 + self.n[lang] / (1 + self.df[lang][word]))
+
+    def units(self, text: str) -> list[str]:
+        """Words for spaced scripts; runs of two or three characters for Chinese and Japanese."""
+        out: list[str] = []
+        for run in re.findall(r"[\u3040-\u30ff\u3400-\u9fff]+|[^\W\u3040-\u30ff\u3400-\u9fff]+", text):
+            if CJK.match(run):
+                at = 0
+                while at < len(run):
+                    step = self.rng.choice((2, 2, 3))
+                    out.append(run[at : at + step])
+                    at += step
+            else:
+                out.append(run)
+        return out
+
+    def weight(self, unit: str, lang: str) -> float:
+        if CJK.match(unit):
+            return sum(self.idf(c, lang) for c in unit) / len(unit)
+        return self.idf(unit.lower(), lang)
+
+    def swap(self, units: list[str], rate: float) -> list[str]:
+        out = []
+        for u in units:
+            options = self.synonyms.get(u.lower())
+            out.append(self.rng.choice(options) if options and self.rng.random() < rate else u)
+        return out
+
+    def join(self, units: list[str], lang: str) -> str:
+        return ("" if lang in ("zh", "ja") and self.rng.random() < 0.6 else " ").join(units)
+
+    def keywords(self, text: str, lang: str) -> str:
+        units = list(dict.fromkeys(self.units(text)))
+        if not units:
+            return text[:40]
+        scored = sorted(units, key=lambda u: -self.weight(u, lang) * self.rng.uniform(0.3, 1.0))
+        chosen = scored[: self.rng.randint(2, 7)]
+        if self.rng.random() < 0.5:
+            chosen.sort(key=text.find)
+        return self.join(self.swap(chosen, 0.15), lang)
+
+    def cloze(self, sentence: str, lang: str) -> str:
+        """A question whose answer is the part cut out of the sentence."""
+        rng = self.rng
+        units = self.units(sentence)
+        if len(units) < 4:
+            return sentence
+        size = rng.randint(1, max(1, min(6, len(units) // 3)))
+        at = rng.randrange(len(units) - size + 1)
+        left, right = units[:at], units[at + size :]
+        left, right = left[-rng.randint(3, 12) :], right[: rng.randint(3, 12)]
+        drop = rng.choice((0.0, 0.1, 0.3))
+        left = [u for u in left if rng.random() > drop * 3 / (1 + self.weight(u, lang))]
+        right = [u for u in right if rng.random() > drop * 3 / (1 + self.weight(u, lang))]
+        wh = rng.choice(QUESTION.get(lang, ["?"]))
+        if lang in ("zh", "ja"):
+            parts = [*left, wh, *right] if rng.random() < 0.7 else [*right, *left, wh]
+            return "".join(parts) + rng.choice("？？?") * rng.randint(0, 1)
+        parts = [wh, *right, *left] if rng.random() < 0.4 else [wh, *left, *right] if rng.random() < 0.7 else [*left, wh, *right]
+        text = " ".join(self.swap(parts, 0.12))
+        return (text[:1].upper() + text[1:] if rng.random() < 0.7 else text) + rng.choice(("?", "?", " ?", ""))
+
+    def title(self, doc: dict) -> str:
+        return self.rng.choice(TITLE.get(doc["lang"], ["{}"])).format(str(doc["title"]).strip("。.?？"))
+
+    def section(self, doc: dict) -> tuple[str, str]:
+        """(query, passage) of an ordinary titled section."""
+        rng, lang = self.rng, doc["lang"]
+        paras = doc["paras"]
+        size = rng.random()
+        at = rng.randrange(len(paras))
+        if size < 0.25:
+            pieces = [x for x in SPLIT.split(paras[at]) if x and len(x) > 8] or [paras[at]]
+            text = rng.choice(pieces)
+        elif size < 0.75:
+            text = paras[at]
+        else:
+            text = ("" if lang in ("zh", "ja") else " ").join(paras[at : at + rng.randint(2, 6)])
+        if size > 1 - self.long:  # as long as the model reads
+            start = rng.randrange(len(paras))
+            text = ("" if lang in ("zh", "ja") else " ").join([*paras[start:], *paras[:start]])[: 2200 if lang not in ("zh", "ja", "ko") else 620]
+        else:
+            text = text[: 900 if lang not in ("zh", "ja", "ko") else 450]
+        sentences = [x.strip() for x in SPLIT.split(text) if x and len(x.strip()) > 8] or [text]
+        kind = rng.random()
+        if doc.get("queries") and kind < 0.7:
+            query = rng.choice(doc["queries"])
+        elif kind < 0.27 and len(self.words(doc["title"])) >= 1:
+            query = self.title(doc)
+            if rng.random() < 0.25:
+                query += " " + self.keywords(text, lang)
+            elif rng.random() < 0.3:
+                text = f"{doc['title']}{'：' if lang == 'zh' else ': '}{text}"
+        elif kind < 0.67:
+            query = self.cloze(rng.choice(sentences), lang)
+        elif kind < 0.80:
+            query = self.keywords(rng.choice(sentences) if rng.random() < 0.6 else text, lang)
+        elif kind < 0.93 and len(sentences) > 1:
+            pick = rng.randrange(len(sentences))
+            query = sentences[pick][:300]
+            if rng.random() < 0.6:
+                text = ("" if lang in ("zh", "ja") else " ").join(sentences[:pick] + sentences[pick + 1 :])
+        else:
+            units = self.units(rng.choice(sentences))
+            start = rng.randrange(max(1, len(units) - 3))
+            query = self.join(self.swap(units[start : start + rng.randint(2, 9)], 0.2), lang)
+        return query[:320], text
+
+    def gloss(self, doc: dict) -> str:
+        lemmas = doc["lemmas"]
+        also = f"also called {' or '.join(lemmas[1:3])}, " if len(lemmas) > 1 and self.rng.random() < 0.7 else ""
+        head = lemmas[0]
+        text = self.rng.choice(GLOSS).format(l=head, L=head[:1].upper() + head[1:], g=doc["paras"][0], also=also, k=doc["kind"] or doc["part"])
+        if len(doc["paras"]) > 1 and self.rng.random() < 0.4:
+            text += " " + doc["paras"][1]
+        return text
+
+    def entry(self, doc: dict) -> tuple[str, str]:
+        """(query, passage) of a WordNet synset."""
+        rng = self.rng
+        if rng.random() < 0.75:
+            return rng.choice(LEMMA).format(rng.choice(doc["lemmas"])), self.gloss(doc)
+        if rng.random() < 0.5:
+            return self.cloze(doc["paras"][0], "en"), self.gloss(doc)
+        return doc["paras"][0], f"{doc['lemmas'][-1]}" if rng.random() < 0.5 else self.gloss(doc)
+
+
+def bm25(lists: list[list[int]], size: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Passage-by-piece weights (k1 0.9, b 0.4), and idf."""
+    rows = [Counter(x) for x in lists]
+    lengths = np.array([max(1, len(x)) for x in lists], np.float32)
+    indptr = np.cumsum([0, *map(len, rows)])
+    indices = np.fromiter((k for r in rows for k in r), np.int32, indptr[-1])
+    tf = np.fromiter((v for r in rows for v in r.values()), np.float32, indptr[-1])
+    df = np.bincount(indices, minlength=size)
+    idf = np.log(1 + (len(lists) - df + 0.5) / (df + 0.5)).astype(np.float32)
+    norm = np.repeat(0.9 * (0.6 + 0.4 * lengths / lengths.mean()), np.diff(indptr)).astype(np.float32)
+    data = idf[indices] * tf * 1.9 / (tf + norm)
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(lists), size)), idf
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=60000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="train")
+    parser.add_argument("--negatives", type=int, default=10)
+    parser.add_argument("--long", type=float, default=0.0, help="share of passages near the model's limit")
+    parser.add_argument("--stage", type=int, default=2, help="1: without the factbook, English drawn by size of source")
+    parser.add_argument("--texts", action="store_true", help="keep the texts beside the ids")
+    args = parser.parse_args()
+    rng = random.Random(args.seed + 1)
+    docs = [json.loads(x) for x in (args.work / "docs.jsonl").open(encoding="utf-8")]
+    if args.stage == 1:
+        docs = [d for d in docs if d["source"] != "factbook"]
+    # Every 50th document is for validation alone.
+    docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == (args.name == "valid") or args.name == "all"]
+    maker = Maker(docs, args.seed, args.long)
+    tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    by_lang: dict[str, list[int]] = defaultdict(list)
+    english: dict[str, list[int]] = defaultdict(list)
+    for i, doc in enumerate(docs):
+        if doc["lang"] == "en":
+            kind = doc["source"]
+            english[kind if kind != "factbook" else "factbook-fact" if doc["queries"] else "factbook-prose"].append(i)
+        by_lang[doc["lang"]].append(i)
+    wordnet = english["wordnet"]
+    plain = [i for kind, members in english.items() if kind != "wordnet" for i in members]
+    plain.sort()
+    kinds = [k for k in ENGLISH if english[k]]
+    others = [x for x in sorted(by_lang) if x not in SHARE]
+    quota = {lang: int(args.queries * SHARE.get(lang, (1 - sum(SHARE.values())) / len(others))) for lang in sorted(by_lang)}
+    sources: Counter[str] = Counter()
+    made: dict[str, list[tuple[int, str, str]]] = {}
+    for lang, count in quota.items():
+        rows = []
+        for _ in range(count):
+            if lang == "en" and args.stage == 1:
+                i = rng.choice(wordnet) if rng.random() < 0.3 else rng.choice(plain)
+            else:
+                i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])
+            query, text = maker.entry(docs[i]) if docs[i]["source"] == "wordnet" else maker.section(docs[i])
+            if len(query.strip()) >= 2 and len(text.strip()) >= 2:
+                rows.append((i, query.strip(), text.strip()))
+                sources[f"{docs[i]['source']}\t{lang}"] += 1
+        made[lang] = rows
+    groups = []
+    for lang, rows in made.items():
+        texts = [t for _, _, t in rows]
+        owner = [i for i, _, _ in rows]
+        ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        queries = [e.ids for e in tokenizer.encode_batch([q for _, q, _ in rows], add_special_tokens=False)]
+        matrix, idf = bm25(ids, tokenizer.get_vocab_size())
+        matrix_t = matrix.T.tocsr()
+        sets = [frozenset(x) for x in ids]
+        for start in range(0, len(rows), 256):
+            block = queries[start : start + 256]
+            q = sparse.csr_matrix(
+                (np.ones(sum(len(set(x)) for x in block), np.float32), np.fromiter((t for x in block for t in set(x)), np.int32),
+                 np.cumsum([0, *[len(set(x)) for x in block]])), shape=(len(block), matrix.shape[1]))
+            scores = np.asarray((q @ matrix_t).todense())
+            top = min(60, scores.shape[1] - 1)
+            best = np.argpartition(-scores, top, axis=1)[:, :top]
+            for r in range(len(block)):
+                me = start + r
+                order = best[r][np.argsort(-scores[r, best[r]], kind="stable")]
+                mine = sets[me]
+                negatives = []
+                for j in order.tolist():
+                    if j == me or owner[j] == owner[me] and sets[j] & mine and len(sets[j] & mine) > 0.3 * len(mine):
+                        continue
+                    union = len(sets[j] | mine)
+                    if len(sets[j] & mine) > 0.7 * union:  # a near-copy is no negative
+                        continue
+                    if len(set(block[r]) & sets[j]) >= len(set(block[r]) & mine) and len(set(block[r]) - sets[j]) == 0:
+                        continue  # holds every word of the query: likely relevant too
+                    negatives.append((j, float(scores[r, j])))
+                    if len(negatives) >= args.negatives:
+                        break
+                while len(negatives) < args.negatives + 4:
+                    j = rng.randrange(len(rows))
+                    if j != me and owner[j] != owner[me]:
+                        negatives.append((j, float(scores[r, j])))
+                passages = [me, *[j for j, _ in negatives]]
+                group = {"q": np.array(block[r], np.int32), "p": passages, "s": [float(scores[r, me]), *[s for _, s in negatives]], "lang": lang}
+                if args.texts:
+                    group["text"] = [rows[me][1], *[texts[j] for j in passages]]
+                groups.append((group, ids))
+        print(lang, len(rows), flush=True)
+    pools: list[np.ndarray] = []
+    index: dict[tuple[int, int], int] = {}
+    out = []
+    for group, ids in groups:
+        refs = []
+        for j in group["p"]:
+            key = (id(ids), j)
+            if key not in index:
+                index[key] = len(pools)
+                pools.append(np.array(ids[j], np.int32))
+            refs.append(index[key])
+        out.append({**group, "p": refs})
+    rng.shuffle(out)
+    with (args.work / f"{args.name}.pkl").open("wb") as f:
+        pickle.dump({"passages": pools, "groups": out, "sources": dict(sources)}, f)
+    lengths = [len(pools[x]) for g in out for x in g["p"][:1]]
+    print(f"{len(out)} groups; passage pieces: mean {np.mean(lengths):.0f}, 90 % below {np.quantile(lengths, 0.9):.0f}")
+
+
+if __name__ == "__main__":
+    main()
