@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from click.testing import CliRunner, Result
 from zoo.catalogue import Catalogue, probe
 from zoo.cli import main
 from zoo.resources import bundled
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A job started in the background may inherit that; the tests of Ctrl-C need what a terminal gives.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
