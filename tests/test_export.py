@@ -461,7 +461,7 @@ def _job(folder: Path, *, model: Path, kind: str) -> Job:
     )  # fmt: skip
 
 
-def test_a_quality_report_compares_a_precision_with_float32_on_labelled_data(zoo: Zoo, onnx: Any) -> None:
+def test_a_quality_report_compares_a_precision_with_float32_on_labelled_data(zoo: Zoo, torch: Any) -> None:
     words = ("export", "zoo-reranker-tiny", "--target", "cpu", "--precision", "fp16", "--quality", "mldr-mini")
     result = zoo(*words, "--quality-queries", "2", "--json")
     assert result.exit_code == 0, result.stderr
@@ -476,7 +476,7 @@ def test_a_quality_report_compares_a_precision_with_float32_on_labelled_data(zoo
     assert "ndcg_at_10_fp32" in zoo(*words, "--quality-queries", "1").stdout
 
 
-def test_a_quality_report_needs_another_precision_and_a_data_set(zoo: Zoo, tmp_path: Path, onnx: Any) -> None:
+def test_a_quality_report_needs_another_precision_and_a_data_set(zoo: Zoo, tmp_path: Path, torch: Any) -> None:
     words = ("export", "zoo-reranker-tiny", "--target", "cpu", "--quality")
     assert zoo(*words, "mldr-mini", "--quality-queries", "0").exit_code == 2
     assert zoo(*words, "mldr-mini").exit_code == 2

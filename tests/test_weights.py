@@ -62,6 +62,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
             names = sorted(path.name for path in hub.folder.iterdir())
             answer = {"id": CARD.hub, "sha": hub.revision, "siblings": [{"rfilename": name} for name in names]}
             self._send(200, json.dumps(answer).encode(), {}, body=body)
+        elif self.path.startswith(
+            f"/api/models/{CARD.hub}/tree/{hub.revision}"
+        ):  # how the client lists files from 2.0 on
+            files = [
+                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
+                for path in sorted(hub.folder.iterdir())
+            ]
+            self._send(200, json.dumps(files).encode(), {}, body=body)
         elif self.path.startswith(prefix) and (path := hub.folder / self.path.removeprefix(prefix)).is_file():
             content = path.read_bytes()
             start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
