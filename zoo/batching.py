@@ -18,6 +18,10 @@ DEFAULT_TOKENS = 4096
 """Slots of a batch where neither the user says how many rows nor the session how many slots."""
 
 
+AUTO_ROWS = 32
+"""Rows of a batch at most where the user does not say how many: more of them gain nothing, however short they are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Padded inputs, and which encodings their rows are; rows past ``len(indices)`` only fill the shape."""
@@ -31,7 +35,7 @@ class Batch:
 
 
 def batches(encodings: Encodings, rule: ShapeRule, rows: int | None, input_names: Sequence[str]) -> Iterator[Batch]:
-    """Batches of at most ``rows`` rows, or where that is None of as many as the rule's token budget holds.
+    """Batches of at most ``rows`` rows, or where that is None of as many as the rule's token budget holds, 32 at most.
 
     The longest pairs come first, so that the largest batch is the first and memory never grows after it.
     """
@@ -40,7 +44,8 @@ def batches(encodings: Encodings, rule: ShapeRule, rows: int | None, input_names
     start = 0
     while start < len(order):
         length = padded_length(int(lengths[order[start]]), rule)
-        chosen = order[start : start + (rule.rows or rows or max((rule.tokens or DEFAULT_TOKENS) // length, 1))]
+        fitting = max((rule.tokens or DEFAULT_TOKENS) // length, 1)
+        chosen = order[start : start + (rule.rows or rows or min(fitting, AUTO_ROWS))]
         yield collate(encodings, chosen, rule, length, input_names)
         start += len(chosen)
 

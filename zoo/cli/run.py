@@ -72,7 +72,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     "--batch-size",
     type=Rows(),
     help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.  "
-    f"[default: 1; valid: {BATCH_SIZE}, or auto on a device that says what fits, as cpu does]",
+    f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu]",
 )
 @click.option(
     "--shape",
