@@ -60,7 +60,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         prefix = f"/{CARD.hub}/resolve/{hub.revision}/"
         if self.path.startswith(f"/api/models/{CARD.hub}/revision/{hub.revision}"):
             names = sorted(path.name for path in hub.folder.iterdir())
-            answer = {"id": CARD.hub, "sha": hub.revision, "siblings": [{"rfilename": name} for name in names]}
+            facts = {"private": False, "downloads": 0, "likes": 0, "tags": []}  # old clients insist on them
+            answer = {"id": CARD.hub, "sha": hub.revision, "siblings": [{"rfilename": name} for name in names], **facts}
             self._send(200, json.dumps(answer).encode(), {}, body=body)
         elif self.path.startswith(
             f"/api/models/{CARD.hub}/tree/{hub.revision}"
