@@ -190,6 +190,31 @@ def test_verify_compares_with_pytorch_where_it_can(zoo: Zoo) -> None:
     assert "torch" in report["pairs"][0]
 
 
+def test_verify_compares_the_metric_with_pytorchs_where_it_can(zoo: Zoo) -> None:
+    for module in ("torch", "transformers"):
+        pytest.importorskip(module)
+    data = bundled("datas") / "mldr-mini" / "data"
+    result = zoo(
+        "verify",
+        "zoo-reranker-tiny",
+        "--target",
+        "cpu",
+        "--torch",
+        "--data-path",
+        data,
+        "--limit",
+        1,
+        "--output",
+        REPORT,
+    )
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    [check] = [c for c in report["checks"] if c["name"] == "ONNX Runtime against PyTorch, mldr-mini/en, ndcg@10"]
+    assert check["bound"] == 0.01
+    metrics = report["metrics"]["mldr-mini/en"]
+    assert (check["measured"], check["reference"]) == (metrics["cpu"]["ndcg@10"], metrics["torch"]["ndcg@10"])
+
+
 def test_verify_compares_the_metric_on_a_labelled_data_set(verify: Any, tmp_path: Path) -> None:
     with fake_sdaa(tmp_path / "fake"):
         result = verify("--target", "sdaa", "--data-path", bundled("datas") / "mldr-mini" / "data", "--limit", 2)

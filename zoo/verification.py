@@ -7,14 +7,23 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import zoo
-from zoo.acceptance import DEMO, DEVICE_METRIC_BOUND, Check, card_checks, metric_checks, output_check, torch_scores
+from zoo.acceptance import (
+    DEMO,
+    DEVICE_METRIC_BOUND,
+    TORCH_METRIC_BOUND,
+    Check,
+    card_checks,
+    metric_checks,
+    output_check,
+    torch_scores,
+)
 from zoo.card import ModelCard
 from zoo.catalogue import Catalogue
 from zoo.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
@@ -44,7 +53,9 @@ class Scored:
     """By data set and language, as a card's references name them."""
     facts: dict[str, Any]
     encodings: Encodings
-    folder: Path
+    exact: list[float] | None = None
+    """PyTorch's scores of the same encodings, where it was asked as well."""
+    exact_metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def verify(
@@ -63,12 +74,11 @@ def verify(
         wanted = not pairs_only and (folder is not None or (own_pairs is None and _on_miniature(card)))
         collections = open_collections(find_layouts(request), request) if wanted else []
         device = _score(catalogue, settings, pairs, collections)
-        reference = _score(catalogue, _on_cpu(settings), pairs, collections)
+        reference = _score(catalogue, _on_cpu(settings), pairs, collections, torch=torch, exact=True)
     name = device.facts["name"]
     checks = [output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, device.facts["precision"])]
-    exact = _torch_check(reference, torch)
-    if exact is not None:
-        checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, exact, "fp32"))
+    if reference.exact is not None:
+        checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, reference.exact, "fp32"))
     if own_pairs is None:
         demo = {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
         checks += card_checks(card, DEMO, demo)
@@ -76,9 +86,13 @@ def verify(
         checks += metric_checks(
             f"{name} against ONNX Runtime, {dataset}", metrics, reference.metrics[dataset], DEVICE_METRIC_BOUND, [MAIN]
         )
+        if dataset in reference.exact_metrics:
+            against = f"ONNX Runtime against PyTorch, {dataset}"
+            exact = reference.exact_metrics[dataset]
+            checks += metric_checks(against, reference.metrics[dataset], exact, TORCH_METRIC_BOUND, [MAIN])
         if limit is None:  # the card's values are for all queries
             checks += card_checks(card, dataset, metrics)
-    return _report(settings, pairs, device, reference, exact, checks)
+    return _report(settings, pairs, device, reference, checks)
 
 
 def _on_miniature(card: ModelCard) -> bool:
@@ -98,7 +112,13 @@ def golden_pairs(data_path: str | None) -> list[Pair]:
 
 
 def _score(
-    catalogue: Catalogue, settings: RunSettings, pairs: Sequence[Pair], collections: Sequence[Collection]
+    catalogue: Catalogue,
+    settings: RunSettings,
+    pairs: Sequence[Pair],
+    collections: Sequence[Collection],
+    *,
+    torch: bool | None = None,
+    exact: bool = False,
 ) -> Scored:
     with open_run(catalogue, settings) as run:
         encodings = run.pipeline.preprocess(pairs)
@@ -106,7 +126,15 @@ def _score(
         scores = [score for _, score in run.scorer.score(pairs)]
         metrics = {f"{c.dataset}/{c.language}": judge_all(run, c) for c in collections}
         facts = _facts(run, time.perf_counter() - started)
-    return Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings, folder=run.checkpoint.folder)
+        scored = Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings)
+        if not exact or not _in_torch(run.checkpoint.folder, torch):
+            return scored
+        logger.info("scoring in PyTorch")
+        return replace(
+            scored,
+            exact=torch_scores(run.checkpoint.folder, encodings),
+            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(run, c) for c in collections},
+        )
 
 
 def judge_all(run: OpenRun, collection: Collection) -> Mapping[str, float]:
@@ -114,6 +142,18 @@ def judge_all(run: OpenRun, collection: Collection) -> Mapping[str, float]:
     logger.info("reranking %s %s: %d pairs", collection.dataset, collection.label, collection.pairs)
     scores, _ = collect(collection, rerank(run, collection, "truncate"))
     return run.pipeline.evaluate(scores, collection.qrels)
+
+
+def judge_in_torch(run: OpenRun, collection: Collection) -> Mapping[str, float]:
+    """The same metrics from PyTorch's own scores of the same encodings."""
+    names = [(query, passage) for query, passages in collection.candidates.items() for passage in passages]
+    pairs = [Pair(collection.queries[query], collection.passages[passage]) for query, passage in names]
+    reranked: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
+    for (query, passage), score in zip(
+        names, torch_scores(run.checkpoint.folder, run.pipeline.preprocess(pairs)), strict=True
+    ):
+        reranked[query][passage] = score
+    return run.pipeline.evaluate(reranked, collection.qrels)
 
 
 def _on_cpu(settings: RunSettings) -> RunSettings:
@@ -143,16 +183,13 @@ def _facts(run: OpenRun, seconds: float) -> dict[str, Any]:
     }
 
 
-def _torch_check(reference: Scored, asked: bool | None) -> list[float] | None:
-    """PyTorch's scores where they are asked for or can be had. Raises ZooError where they are asked for and cannot."""
-    weights = any(reference.folder.glob("*.safetensors"))
-    there = weights and all(importlib.util.find_spec(module) for module in ("torch", "transformers"))
+def _in_torch(folder: Path, asked: bool | None) -> bool:
+    """Whether PyTorch is asked for or can be had. Raises ZooError where it is asked for and the weights are not there."""
+    weights = any(folder.glob("*.safetensors"))
     if asked and not weights:
-        raise ZooError(f"--torch: {reference.folder} has no *.safetensors: name a whole checkpoint with --config-path")
-    if asked or (asked is None and there):
-        logger.info("scoring in PyTorch")
-        return torch_scores(reference.folder, reference.encodings)
-    return None
+        raise ZooError(f"--torch: {folder} has no *.safetensors: name a whole checkpoint with --config-path")
+    there = weights and all(importlib.util.find_spec(module) for module in ("torch", "transformers"))
+    return bool(asked) or (asked is None and there)
 
 
 def _need_torch() -> None:
@@ -166,9 +203,9 @@ def _report(
     pairs: Sequence[Pair],
     device: Scored,
     reference: Scored,
-    exact: Sequence[float] | None,
     checks: Sequence[Check],
 ) -> dict[str, Any]:
+    exact = reference.exact
     rows = zip(pairs, device.encodings.rows, device.scores, reference.scores, strict=True)
     return {
         "zoo": zoo.__version__,
@@ -179,7 +216,11 @@ def _report(
         "largest_difference": max(abs(a - b) for a, b in zip(device.scores, reference.scores, strict=True)),
         "pairs_in_another_order": _swaps(device.scores, reference.scores),
         "metrics": {
-            name: {"device": dict(device.metrics[name]), "cpu": dict(reference.metrics[name])}
+            name: {
+                "device": dict(device.metrics[name]),
+                "cpu": dict(reference.metrics[name]),
+                **({"torch": dict(reference.exact_metrics[name])} if name in reference.exact_metrics else {}),
+            }
             for name in device.metrics
         },
         "device": device.facts,
