@@ -38,7 +38,7 @@ class DeviceContract:
 
     @pytest.fixture
     def device(self) -> Device:
-        raise NotImplementedError("give DeviceContract a fixture 'device'")
+        raise TypeError("give DeviceContract a fixture 'device'")
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
