@@ -47,6 +47,13 @@ STEPS = {
         space=1.1,
         space_split=2.1,
     ),
+    "trim": Step(
+        summary="behind the last attention, compute the first token only: no other is read by the classifier",
+        needs=_facts(GRAPH),
+        takes=_facts(AS_EXPORTED),
+        space=1.1,
+        space_split=0.1,  # weights in a file of their own are linked
+    ),
     "fuse": Step(
         summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
         needs=_facts(GRAPH, AS_EXPORTED),

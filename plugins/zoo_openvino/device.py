@@ -49,7 +49,7 @@ class OpenVinoDevice:
         return Availability(ok=True, details={"threads": str(usable_threads()), "native": native})
 
     def recipe(self, precision: Precision) -> tuple[str, ...]:
-        return ("export",)  # it fuses by itself when it opens the graph, and rounds the weights then
+        return ("export", "trim")  # it fuses by itself when it opens the graph, and rounds the weights then
 
     def open(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
         try:

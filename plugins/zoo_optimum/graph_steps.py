@@ -11,6 +11,7 @@ from typing import Any
 from zoo.checkpoint import model_files
 from zoo_optimum.graphs import LARGEST_SINGLE_FILE, declare_operators, widened, with_shapes, within_reach, write
 from zoo_optimum.process import Job
+from zoo_optimum.trim import trim
 
 NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
 
@@ -91,6 +92,7 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "simplify": simplify,
     "half": half,
     "quantise": quantise,
+    "trim": trim,
 }
 
 

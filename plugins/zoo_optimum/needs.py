@@ -10,6 +10,7 @@ from zoo.errors import NotInstalledError, PluginError
 
 MODULES = {
     "export": ("torch", "transformers", "optimum.exporters.onnx", "onnx"),
+    "trim": ("onnx",),
     "fuse": ("onnx", "onnxruntime"),
     "simplify": ("onnx", "onnxsim"),
     "half": ("onnx", "onnxruntime"),

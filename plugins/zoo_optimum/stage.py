@@ -21,7 +21,7 @@ HALF = 0.02
 INT8 = 0.5
 """Catches a broken graph, nothing more: random weights moved scores by 1.5 of 5. Quality is judged on labelled data."""
 
-TOLERANCES = {"export": EXACT, "fuse": EXACT, "simplify": EXACT, "half": HALF, "quantise": INT8}
+TOLERANCES = {"export": EXACT, "fuse": EXACT, "simplify": EXACT, "trim": EXACT, "half": HALF, "quantise": INT8}
 """Largest difference from the source's scores allowed after a step, over the largest score of the source."""
 
 
