@@ -8,8 +8,8 @@ A program that is not installed is reported as missing. One that needs versions 
 
     python benchmarks/peers.py --checkpoint DIR --onnx FILE [--zoo-onnx FILE] [--python fastembed=/venvs/fe/bin/python] [--json]
 
-``--checkpoint`` has weights and tokenizer, ``--onnx`` is its plain export; ``--zoo-onnx`` is what zoo runs, made by
-``zoo export MODEL --config-path DIR --optimize O2 --output DIR2`` (default: the plain export, too).
+``--checkpoint`` has weights and tokenizer, ``--onnx`` is its plain export, which the programs that run ONNX files get. zoo makes and keeps
+its own file from the checkpoint, as ``zoo run`` does, before the clock starts; ``--zoo-onnx`` gives it another.
 """
 
 from __future__ import annotations
@@ -236,7 +236,8 @@ class Program:
         ]
         command = [python, __file__, "--worker", name]
         for option in options:
-            command += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
+            value = getattr(args, option)
+            command += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
         threads = {"OMP_NUM_THREADS": str(args.threads), "RAYON_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -328,7 +329,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights, config and tokenizer")
     parser.add_argument("--onnx", type=Path, required=True, help="its plain ONNX export")
-    parser.add_argument("--zoo-onnx", type=Path, help="the file zoo runs")
+    parser.add_argument("--zoo-onnx", type=Path, help="the file zoo runs (default: what it makes of the checkpoint)")
     parser.add_argument("--target", default="cpu", help="the device zoo runs on")
     parser.add_argument("--pairs", type=int, default=512)
     parser.add_argument("--sample", type=int, default=48, help="pairs that each program finds its batch size with")
@@ -347,7 +348,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--pairs-file", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.zoo_onnx = args.zoo_onnx or args.onnx
     if args.worker:
         return work(args)
 
