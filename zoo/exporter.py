@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zoo import artifacts, recipes
+from zoo import artifacts, evidence, recipes
 from zoo.artifacts import Order
 from zoo.catalogue import Catalogue
 from zoo.checkpoint import TOKENIZER_PATTERNS, has_pickled, has_safetensors, onnx_file
 from zoo.errors import ZooError
 from zoo.pipeline import Pipeline
 from zoo.runner import check_exporter, choose_precision
+from zoo.settings import PrecisionChoice
 from zoo.types import Artifact, Checkpoint, Device, Precision
 from zoo.weights import Want, find_checkpoint
 
@@ -33,7 +34,7 @@ class ExportSettings:
     config_path: Path | None = None
     output: Path | None = None
     target: str | None = None
-    precision: Precision | None = None
+    precision: PrecisionChoice | None = None
     optimize: str | None = None
     shapes: Mapping[str, str | int | bool] = field(default_factory=dict)
     offline: bool = False
@@ -45,7 +46,7 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
     card = catalogue.card(settings.model)
     architecture = catalogue.architecture(card.architecture)
     device = catalogue.device(settings.target.partition(":")[0]) if settings.target else catalogue.default_device()
-    precision = choose_precision(device, settings.precision)
+    precision = evidence.exact(device) if settings.precision == "auto" else choose_precision(device, settings.precision)
     recipe, options = _recipe(device, precision, settings)
     recipes.check(recipe)
     if settings.output is not None:
@@ -54,6 +55,12 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
 
     want = Want(weights=True, offline=settings.offline, pickled=settings.allow_pickle)
     checkpoint = find_checkpoint(card, want, settings.config_path)
+    if settings.precision == "auto":
+        precision, reason = evidence.choose(card.name, checkpoint, device)
+        logger.info("precision: %s", reason)
+        recipe, options = _recipe(device, precision, settings)
+        recipes.check(recipe)
+        check_exporter(catalogue, device, architecture, recipe)
     length = min(512, card.max_length)
     model = architecture(card, checkpoint, max_length=length, query_max_length=length)
     pipeline = Pipeline.of(catalogue, device, model)

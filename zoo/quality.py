@@ -5,61 +5,63 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from zoo import metrics
-from zoo.catalogue import Catalogue
+import zoo
+from zoo import evidence, metrics
+from zoo.catalogue import Catalogue, probe
 from zoo.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.errors import ZooError
 from zoo.evaluation import collect, rerank
+from zoo.evidence import Quality, Report
 from zoo.ranks import spearman
-from zoo.runner import open_run
+from zoo.runner import OpenRun, open_run
 from zoo.settings import RunSettings
 from zoo.types import Precision, Run
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """A precision beside float32 on the same pairs of one collection.
-
-    Deviations are of logits, to be held against ``spread``, the standard deviation of the float32 ones; ``spearman`` is the mean
-    over the queries. Seconds are those of scoring alone.
-    """
-
-    precision: Precision
-    collection: str
-    queries: int
-    pairs: int
-    max_deviation: float
-    rms_deviation: float
-    spread: float
-    spearman: float
-    ndcg_at_10_fp32: float
-    ndcg_at_10: float
-    seconds_fp32: float
-    seconds: float
-
-
-def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -> list[Quality]:
-    """Score every collection of ``request`` in float32 and in the settings' precision. Raises ZooError."""
-    if settings.precision in (None, "fp32"):
-        raise ZooError("a quality report compares a precision with fp32: name it with --precision fp16 or int8")
+def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -> Report:
+    """Score every collection of ``request`` in float32 and in the settings' precision, and keep what came of it. Raises ZooError."""
+    if settings.precision in (None, "fp32", "auto"):
+        raise ZooError("a quality report compares a precision with fp32: name it with --precision fp16, bf16 or int8")
     collections = open_collections(find_layouts(request), request)
-    before = _scored(catalogue, replace(settings, precision="fp32"), collections)
-    after = _scored(catalogue, settings, collections)
-    assert settings.precision
-    return [
-        _compared(settings.precision, collection, *both, *other)
-        for collection, both, other in zip(collections, before, after, strict=True)
-    ]
+    _, before = _scored(catalogue, replace(settings, precision="fp32"), collections)
+    opened, after = _scored(catalogue, settings, collections)
+    report = Report(
+        model=opened.card.name,
+        device=opened.device.name,
+        precision=opened.precision,
+        files=evidence.identity(opened.checkpoint),
+        collections=[
+            _compared(opened.precision, collection, *both, *other)
+            for collection, both, other in zip(collections, before, after, strict=True)
+        ],
+        max_length=opened.max_length,
+        details=probe(opened.device).details,
+        versions={"zoo": zoo.__version__, **_runtimes()},
+        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    path = evidence.keep(report)
+    verdict = (
+        f"outside the bound of --precision auto: {', '.join(report.faults)}"
+        if report.faults
+        else "inside the bound of --precision auto"
+    )
+    logger.info("quality report: %s (%s)", path, verdict)
+    return report
 
 
-def _scored(catalogue: Catalogue, settings: RunSettings, collections: Sequence[Collection]) -> list[tuple[Run, float]]:
-    """Each collection's run, and the seconds it took."""
+def _scored(
+    catalogue: Catalogue, settings: RunSettings, collections: Sequence[Collection]
+) -> tuple[OpenRun, list[tuple[Run, float]]]:
+    """The run, closed, and of each collection the scores and the seconds they took."""
     results = []
     with open_run(catalogue, settings) as opened:
         for collection in collections:
@@ -67,7 +69,7 @@ def _scored(catalogue: Catalogue, settings: RunSettings, collections: Sequence[C
             started = time.monotonic()
             run, _ = collect(collection, rerank(opened, collection, "truncate"))
             results.append((run, time.monotonic() - started))
-    return results
+    return opened, results
 
 
 def _compared(
@@ -89,3 +91,12 @@ def _compared(
         seconds_fp32=round(seconds_before, 2),
         seconds=round(seconds, 2),
     )
+
+
+def _runtimes() -> dict[str, str]:
+    """Versions of what may have computed the scores."""
+    found = {}
+    for name in ("onnxruntime", "openvino"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -6,7 +6,7 @@ rewrites the pattern of nodes that transformer fusion looks for, and after it no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.errors import PluginError
@@ -16,6 +16,7 @@ CHECKPOINT = "a checkpoint"
 GRAPH = "a model file"
 AS_EXPORTED = "the nodes as they were exported"
 FLOAT32 = "float32 weights"
+STANDARD = "standard operators alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ STEPS = {
     "export": Step(
         summary="trace the model in torch and write it as an ONNX graph with dynamic batch and length",
         needs=_facts(CHECKPOINT),
-        gives=_facts(GRAPH, AS_EXPORTED, FLOAT32),
+        gives=_facts(GRAPH, AS_EXPORTED, FLOAT32, STANDARD),
         space=1.1,
         space_split=2.1,
     ),
@@ -57,7 +58,7 @@ STEPS = {
     "fuse": Step(
         summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
         needs=_facts(GRAPH, AS_EXPORTED),
-        takes=_facts(AS_EXPORTED),
+        takes=_facts(AS_EXPORTED, STANDARD),
         space=1.1,
     ),
     "simplify": Step(
@@ -79,15 +80,23 @@ STEPS = {
         space=1.6,
         space_split=1.6,
     ),
+    "compress": Step(
+        summary="weights in int8, one scale a channel; arithmetic in float, standard operators only",
+        needs=_facts(GRAPH, FLOAT32, STANDARD),
+        takes=_facts(AS_EXPORTED, FLOAT32),
+        space=1.5,  # a third of that, beside a float32 copy where the weights are stored in float16
+        space_split=1.5,
+    ),
 }
 """Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
 
-CHANGES_PRECISION = ("half", "quantise")
+CHANGES_PRECISION: Mapping[str, Precision] = {"half": "fp16", "quantise": "int8", "compress": "int8"}
+"""Steps that lower a file's precision, with what they lower it to."""
 
 
 def check(recipe: Sequence[str], *, from_file: bool = False) -> None:
     """Raises PluginError where a step needs what is not there, or what an earlier step has taken away."""
-    here = {GRAPH, AS_EXPORTED, FLOAT32} if from_file else {CHECKPOINT}
+    here = {GRAPH, AS_EXPORTED, FLOAT32, STANDARD} if from_file else {CHECKPOINT}
     taken: dict[str, str] = {}
     for name in recipe:
         step = STEPS.get(name)
@@ -116,7 +125,7 @@ def precision_made(recipe: Sequence[str], asked: Precision) -> Precision:
     """The precision of the file itself: a device that lowers it when it compiles shares a float32 file with its other precisions."""
     if any(step not in STEPS for step in recipe):
         return asked
-    return "fp16" if "half" in recipe else "int8" if "quantise" in recipe else "fp32"
+    return next((CHANGES_PRECISION[step] for step in recipe if step in CHANGES_PRECISION), "fp32")
 
 
 def space_needed(recipe: Sequence[str], weights: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from zoo import artifacts, recipes
+from zoo import artifacts, evidence, recipes
 from zoo.artifacts import Order
 from zoo.card import ModelCard
 from zoo.catalogue import Catalogue, probe
@@ -35,6 +35,8 @@ class OpenRun:
     artifact: Artifact
     pipeline: Pipeline
     scorer: Scorer
+    precision_reason: str = ""
+    """Why ``--precision auto`` took this one, where that was asked for."""
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
     card = catalogue.card(settings.model)
     architecture = catalogue.architecture(card.architecture)
     device, selector = choose_device(catalogue, settings.target)
-    precision = choose_precision(device, settings.precision)
+    precision = evidence.exact(device) if settings.precision == "auto" else choose_precision(device, settings.precision)
     max_length = settings.max_length or min(DEFAULT_LENGTH, card.max_length)
     if settings.ckpt is not None and not settings.ckpt.is_file():
         raise ZooError(
@@ -60,6 +62,11 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
         before_download=lambda: check_exporter(catalogue, device, architecture, recipe),
     )
     checkpoint = find_checkpoint(card, want, settings.config_path)
+    reason = ""
+    if settings.precision == "auto":
+        precision, reason = evidence.choose(card.name, checkpoint, device)
+        recipe = device.recipe(precision)
+        logger.info("precision: %s", reason)
     bound_tokenizer(settings.threads)
     model = architecture(card, checkpoint, max_length=max_length, query_max_length=settings.query_max_length)
     pipeline = Pipeline.of(catalogue, device, model)
@@ -86,6 +93,7 @@ def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
             artifact=artifact,
             pipeline=pipeline,
             scorer=scorer,
+            precision_reason=reason,
         )
 
 

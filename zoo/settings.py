@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from zoo.types import Precision
+
+PrecisionChoice: TypeAlias = Precision | Literal["auto"]
+"""What may be asked for: a precision, or the one that measurements allow."""
 
 DEFAULT_LENGTH = 512
 """The vendor's default for ``--shape``, and for the query inside it."""
@@ -20,7 +24,7 @@ class RunSettings:
     ckpt: Path | None = None
     config_path: Path | None = None
     target: str | None = None
-    precision: Precision | None = None
+    precision: PrecisionChoice | None = None
     batch_size: int | None = 1
     """Rows a batch; None leaves them to the device."""
     max_length: int | None = None

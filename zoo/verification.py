@@ -168,6 +168,7 @@ def _facts(run: OpenRun, seconds: float) -> dict[str, Any]:
     return {
         "name": run.device.name,
         "precision": run.precision,
+        **({"precision_reason": run.precision_reason} if run.precision_reason else {}),
         "details": dict(available.details),
         "model_file": run.artifact.model.name,
         "origin": run.artifact.origin,

@@ -1,4 +1,4 @@
-"""The CPU, through OpenVINO: bfloat16 where the processor computes in it."""
+"""The CPU, through OpenVINO: bfloat16 and int8 weights where the processor computes in them."""
 
 from __future__ import annotations
 

@@ -1,15 +1,14 @@
-"""The steps after the export, each from one model file to one folder: fuse, simplify, half, quantise. They need no torch."""
+"""The steps after the export, each from one model file to one folder: fuse, simplify, half, quantise, compress. They need no torch."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint import model_files
-from zoo_optimum.graphs import LARGEST_SINGLE_FILE, declare_operators, widened, with_shapes, within_reach, write
+from zoo_optimum.compress import compress
+from zoo_optimum.graphs import LARGEST_SINGLE_FILE, copied, declare_operators, save, widened, with_shapes, within_reach
 from zoo_optimum.process import Job
 from zoo_optimum.trim import trim
 
@@ -61,7 +60,7 @@ def half(job: Job) -> dict[str, Any]:
     model = widened(job.model, job.target)
     types = _weight_types(model)
     if onnx.TensorProto.FLOAT16 in types and onnx.TensorProto.FLOAT not in types:
-        return _copied(job, "it was in float16 already")
+        return copied(job, "it was in float16 already")
     save(convert_float_to_float16(with_shapes(model, job.target), keep_io_types=True, disable_shape_infer=True), job)
     return {}
 
@@ -74,7 +73,7 @@ def quantise(job: Job) -> dict[str, Any]:
     assert job.model
     proto = onnx.load(job.model, load_external_data=False)
     if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in proto.graph.node):
-        return _copied(job, "it was quantised already")
+        return copied(job, "it was quantised already")
     quantize_dynamic(
         within_reach(widened(job.model, job.target), job.target),
         job.output,
@@ -93,12 +92,8 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "half": half,
     "quantise": quantise,
     "trim": trim,
+    "compress": compress,
 }
-
-
-def save(model: Any, job: Job) -> None:
-    """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
-    write(model, job.output, external=bool(job.options.get("external_data")))
 
 
 def limit_memory(limit: int) -> None:
@@ -114,13 +109,6 @@ def _external(job: Job) -> bool:
     size = sum(path.stat().st_size for path in job.model.parent.glob(f"{job.model.name}*"))
     # Embeddings and matrices shrink to a quarter.
     return size / 4 > LARGEST_SINGLE_FILE or bool(job.options.get("external_data"))
-
-
-def _copied(job: Job, note: str) -> dict[str, Any]:
-    assert job.model
-    for path in model_files(job.model):
-        shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
-    return {"note": note}
 
 
 def _weight_types(model: Path) -> set[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoint import model_files
+from zoo_optimum.process import Job
 
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
@@ -26,6 +27,19 @@ def write(model: Any, path: Path, *, external: bool = False) -> None:
         location=f"{path.name}.data",
         size_threshold=1024,
     )
+
+
+def save(model: Any, job: Job) -> None:
+    """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
+    write(model, job.output, external=bool(job.options.get("external_data")))
+
+
+def copied(job: Job, note: str) -> dict[str, Any]:
+    """The step's file as it was, where there is nothing to do."""
+    assert job.model
+    for path in model_files(job.model):
+        shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
+    return {"note": note}
 
 
 def with_shapes(model: Path, scratch: Path) -> Any:

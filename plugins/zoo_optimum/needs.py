@@ -15,6 +15,7 @@ MODULES = {
     "simplify": ("onnx", "onnxsim"),
     "half": ("onnx", "onnxruntime"),
     "quantise": ("onnx", "onnxruntime"),
+    "compress": ("onnx", "onnxruntime"),
 }
 PACKAGES = {"optimum.exporters.onnx": "optimum-onnx"}
 """Names to install, where they differ from the module's."""

@@ -9,7 +9,7 @@ import click
 
 from zoo.cli.common import json_option, print_json, print_table, verbosity_options
 from zoo.cli.precision import allow_pickle_option, precision_option
-from zoo.types import Precision
+from zoo.settings import PrecisionChoice
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 @click.option(
     "--quality",
     metavar="DIR",
-    help="Then measure what the precision does to scores and nDCG@10 on a data set, in any layout that --mode valid reads; "
-    "mldr-mini comes with zoo.",
+    help="Then measure what the precision does to scores and nDCG@10 on a data set, in any layout that --mode valid reads "
+    "(mldr-mini comes with zoo), and keep the report for --precision auto.",
 )
 @click.option(
     "--quality-queries",
@@ -68,7 +68,7 @@ def command(
     config_path: Path | None,
     output: Path | None,
     optimize: str | None,
-    precision: Precision | None,
+    precision: PrecisionChoice | None,
     target: str | None,
     sequence_length: int | None,
     batch_size: int | None,
@@ -87,8 +87,8 @@ def command(
     The recipe of the vendor's page, to the letter:
       zoo export bge-reranker-v2-m3 --optimize O1 --sequence-length 8192 --batch-size 1 --monolith
     """
-    if quality and precision in (None, "fp32"):
-        raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16 or int8")
+    if quality and precision in (None, "fp32", "auto"):
+        raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
     from zoo import manifest
     from zoo.catalogue import Catalogue
     from zoo.exporter import ExportSettings, export
@@ -145,4 +145,4 @@ def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries:
     request = DataRequest(
         data_path=None if data == MINIATURE else Path(data), limit=queries, top_k=20, offline=settings.offline
     )
-    return [asdict(report) for report in measure(catalogue, run, request)]
+    return [asdict(quality) for quality in measure(catalogue, run, request).collections]

@@ -11,8 +11,7 @@ from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_o
 from zoo.cli.progress import Progress
 from zoo.cli.sdaa import sdaa_options
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
-from zoo.settings import DEFAULT_LENGTH, RunSettings
-from zoo.types import Precision
+from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
 class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -128,7 +127,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     type=KeyValue(),
     multiple=True,
     help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off, "
-    "lanes=auto|one|all. sdaa: docs/devices/sdaa.md.",
+    "lanes=auto|one|all. openvino: lanes, the same. sdaa: docs/devices/sdaa.md.",
 )
 @click.option(
     "--progress",
@@ -154,7 +153,7 @@ def command(
     shape: int | None,
     query_max_length: int,
     half: bool | None,
-    precision: Precision | None,
+    precision: PrecisionChoice | None,
     allow_pickle: bool,
     target: str | None,
     normalize: bool,
@@ -177,7 +176,7 @@ def command(
         ckpt=ckpt,
         config_path=config_path,
         target=target,
-        precision=chosen_precision(half, precision),
+        precision=chosen_precision(half, precision, ckpt),
         allow_pickle=allow_pickle,
         batch_size=chosen_rows(batch_size, mode),
         max_length=shape,

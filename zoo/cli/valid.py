@@ -140,6 +140,7 @@ def _device(run: OpenRun) -> dict[str, str]:
         "name": run.device.name,
         "precision": run.precision,
         "model_file": str(run.artifact.model),
+        **({"precision_reason": run.precision_reason} if run.precision_reason else {}),
         **available.details,
     }
 

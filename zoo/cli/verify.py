@@ -13,8 +13,7 @@ from zoo.cli.precision import chosen_precision, precision_option
 from zoo.cli.run import KeyValue
 from zoo.cli.sdaa import sdaa_options
 from zoo.errors import ZooError
-from zoo.settings import DEFAULT_LENGTH, RunSettings
-from zoo.types import Precision
+from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
 @click.command("verify")
@@ -78,7 +77,7 @@ def command(
     batch_size: int,
     shape: int | None,
     half: bool | None,
-    precision: Precision | None,
+    precision: PrecisionChoice | None,
     torch: bool | None,
     output: Path | None,
     offline: bool,
@@ -96,7 +95,7 @@ def command(
         ckpt=ckpt,
         config_path=config_path,
         target=target,
-        precision=chosen_precision(half, precision),
+        precision=chosen_precision(half, precision, ckpt),
         batch_size=batch_size,
         max_length=shape,
         threads=threads,
