@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 
@@ -22,12 +23,21 @@ from zoo.evidence import Quality, Report
 from zoo.ranks import spearman
 from zoo.runner import OpenRun, open_run
 from zoo.settings import RunSettings
-from zoo.types import Precision, Run
+from zoo.types import Artifact, Precision, Run
 
 logger = logging.getLogger(__name__)
 
 
-def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -> Report:
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A report, the file it is kept in, and the model file that was measured."""
+
+    report: Report
+    path: Path
+    artifact: Artifact
+
+
+def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -> Measured:
     """Score every collection of ``request`` in float32 and in the settings' precision, and keep what came of it. Raises ZooError."""
     if settings.precision in (None, "fp32", "auto"):
         raise ZooError("a quality report compares a precision with fp32: name it with --precision fp16, bf16 or int8")
@@ -55,7 +65,7 @@ def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -
         else "inside the bound of --precision auto"
     )
     logger.info("quality report: %s (%s)", path, verdict)
-    return report
+    return Measured(report=report, path=path, artifact=opened.artifact)
 
 
 def _scored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,14 @@ import click
 
 from zoo.cli.common import json_option, print_json, print_table, verbosity_options
 from zoo.cli.precision import allow_pickle_option, precision_option
+from zoo.errors import InputError
 from zoo.settings import PrecisionChoice
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.exporter import ExportSettings
+    from zoo.quality import Measured
+    from zoo.types import Artifact
 
 
 @click.command("export")
@@ -89,7 +93,6 @@ def command(
     """
     if quality and precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
-    from zoo import manifest
     from zoo.catalogue import Catalogue
     from zoo.exporter import ExportSettings, export
 
@@ -110,26 +113,44 @@ def command(
         allow_pickle=allow_pickle,
     )
     catalogue = Catalogue.installed()
-    artifact = export(catalogue, settings)
-    reports = _quality(catalogue, settings, quality, quality_queries) if quality else []
+    if not quality:
+        _show(export(catalogue, settings), None, as_json)
+        return
+    # What is measured is what a run opens. It may need no export at all, and is made on the way where it does.
+    made = export(catalogue, settings) if output or optimize or shapes else None
+    measured = _quality(catalogue, settings, quality, quality_queries)
+    _show(made or measured.artifact, measured, as_json)
+
+
+def _show(artifact: Artifact, measured: Measured | None, as_json: bool) -> None:
+    """The file's path, and the report where there is one."""
+    reports = [asdict(quality) for quality in measured.report.collections] if measured else []
     if as_json:
-        content = manifest.as_builtins(manifest.read(artifact.model.parent))
-        print_json({"path": str(artifact.model), **content, **({"quality": reports} if reports else {})})
+        found = {"quality_report": str(measured.path), "quality": reports} if measured else {}
+        print_json({"path": str(artifact.model), **_manifest(artifact), **found})
         return
     click.echo(str(artifact.model))
     if reports:
         columns = list(reports[0])
-        print_table(columns, [[_shown(report[column]) for column in columns] for report in reports])
+        print_table(columns, [[_cell(report[column]) for column in columns] for report in reports])
 
 
-def _shown(value: object) -> str:
+def _manifest(artifact: Artifact) -> dict[str, Any]:
+    """What is known of the file; one that came with the checkpoint may have no manifest."""
+    from zoo import manifest
+
+    try:
+        return manifest.as_builtins(manifest.read(artifact.model.parent))
+    except InputError:
+        return {"precision": artifact.precision, "source": artifact.origin}
+
+
+def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries: int) -> list[dict[str, Any]]:
-    """One report a collection, on what a run in this precision opens."""
-    from dataclasses import asdict
-
+def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries: int) -> Measured:
+    """The report on what a run in this precision opens."""
     from zoo.datasets import MINIATURE, DataRequest
     from zoo.quality import measure
     from zoo.settings import RunSettings
@@ -145,4 +166,4 @@ def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries:
     request = DataRequest(
         data_path=None if data == MINIATURE else Path(data), limit=queries, top_k=20, offline=settings.offline
     )
-    return [asdict(quality) for quality in measure(catalogue, run, request).collections]
+    return measure(catalogue, run, request)
