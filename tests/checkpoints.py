@@ -1,8 +1,9 @@
-"""Small random checkpoints of two families, with tokenizers built here. Needs torch and transformers; skips without."""
+"""Small checkpoints: random ones of two families, which need torch and transformers, and one without weights, which needs onnx."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,13 @@ def make_tokenizer(folder: Path, family: str) -> int:
     names = {"pad_token": special[0] if bert else special[1], "unk_token": special[1] if bert else special[3]}
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     return len(vocabulary)
+
+
+def exported_only(source: Path, folder: Path) -> Path:
+    """The exported model of ``source`` in one file, with its tokenizer and config and without other weights."""
+    onnx = pytest.importorskip("onnx", reason="the model file is put together with onnx")
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / name, folder)
+    onnx.save(onnx.load(str(source / "model.onnx")), str(folder / "model.onnx"))
+    return folder

@@ -9,6 +9,7 @@ import pytest
 
 from zoo.testing.contract import DeviceContract
 from zoo.testing.sdaa import Machine, fake_sdaa
+from zoo.testing.toy import write_toy
 from zoo.types import Device
 from zoo_cpu.device import CpuDevice
 from zoo_openvino.device import OpenVinoDevice
@@ -63,3 +64,18 @@ class TestOpenVino(DeviceContract):
     def device(self) -> Device:
         pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
         return OpenVinoDevice()
+
+
+class TestOpenVinoWithInt8Weights(TestOpenVino):
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        from zoo_optimum.compress import compress
+        from zoo_optimum.process import Job
+
+        job = Job(
+            kind="compress", model=write_toy(tmp_path / "toy.onnx"), checkpoint=None, target=tmp_path / "int8",
+            reference=tmp_path / "none", task="", options={},
+        )  # fmt: skip
+        job.target.mkdir()
+        assert compress(job)["note"].startswith("1 matri")
+        return job.output

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from checkpoints import exported_only
 from conftest import Zoo
 from zoo import evidence
 from zoo.evidence import Quality, Report, choose, identity, keep
@@ -166,7 +167,7 @@ def test_a_report_under_anothers_name_does_not_count(checkpoint: Checkpoint) -> 
     assert choose(PANDA, checkpoint, Gradual())[0] == "fp32"
 
 
-def test_run_verify_and_export_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+def test_run_and_verify_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     pytest.importorskip("onnx", reason="the int8 file is made with onnx")
     monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
     words = (PANDA, "--target", "cpu", "--precision", "auto")
@@ -188,6 +189,30 @@ def test_run_verify_and_export_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest
 
     valid = zoo("run", *words, "--mode", "valid", "--limit", "1", "--top-k", "2", "--json")
     assert json.loads(valid.stdout)["device"]["precision_reason"].startswith("int8, 2.50 times")
+
+
+def test_export_takes_it_and_a_measurement_on_too_few_queries_is_no_evidence(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    folder = exported_only(tiny, tmp_path / "exported")
+    words = ("export", PANDA, "--config-path", folder, "--target", "cpu")
+    measured = zoo(*words, "--precision", "int8", "--quality", "mldr-mini", "--quality-queries", "1", "--json")
+    assert measured.exit_code == 0, measured.stderr
+    assert "outside the bound of --precision auto: measured on 2 queries, 50 are needed" in measured.stderr
+    content = json.loads(measured.stdout)
+    assert content["precision"] == "int8"
+    assert json.loads(Path(content["quality_report"]).read_text(encoding="utf-8"))["collections"] == content["quality"]
+    refused = zoo(*words, "--precision", "auto")
+    assert refused.exit_code == 1
+    assert "measured on 2 queries" in refused.stderr
+    assert "there is nothing to export" in refused.stderr, "float32 is what the folder holds"
+
+    keep(report(Checkpoint(folder=folder, served_by="a test")))
+    chosen = zoo(*words, "--precision", "auto", "--json")
+    assert chosen.exit_code == 0, chosen.stderr
+    assert json.loads(chosen.stdout)["precision"] == "int8"
+    assert "precision: int8, 2.50 times" in chosen.stderr
 
 
 def test_auto_with_a_file_of_its_own_or_against_half_is_a_usage_error(zoo: Zoo, tiny: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from zoo import recipes
 from zoo.errors import PluginError
 from zoo.pipeline import Pipeline
-from zoo.types import ExportRequest
+from zoo.types import Device, ExportRequest
 from zoo_cpu.device import CpuDevice
 from zoo_cpu.features import flags, has_int8_dot_product
+from zoo_openvino.device import OpenVinoDevice
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,17 @@ def test_nothing_may_come_between_the_export_and_the_fusion(recipe: tuple[str, .
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("recipe", [("simplify",), ("half", "export"), ("export", "half", "quantise")])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("simplify",),
+        ("half", "export"),
+        ("export", "half", "quantise"),
+        ("export", "quantise", "compress"),
+        ("export", "compress", "quantise"),
+        ("export", "fuse", "compress"),
+    ],
+)
 def test_a_step_without_what_it_needs_is_refused(recipe: tuple[str, ...]) -> None:
     with pytest.raises(PluginError, match="cannot work"):
         recipes.check(recipe)
@@ -35,11 +46,12 @@ def test_steps_of_an_outside_exporter_are_let_through() -> None:
     recipes.check(("export", "compile-for-my-card"))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_the_cpus_own_recipes_make_sense(precision: str) -> None:
-    recipe = CpuDevice().recipe(precision)  # type: ignore[arg-type]
-    recipes.check(recipe)
-    recipes.check(recipes.for_file(recipe), from_file=True)
+@pytest.mark.parametrize("device", [CpuDevice(), OpenVinoDevice()], ids=lambda device: device.name)
+def test_the_cpus_own_recipes_make_sense(device: Device) -> None:
+    for precision in device.precisions:
+        recipe = device.recipe(precision)
+        recipes.check(recipe)
+        recipes.check(recipes.for_file(recipe), from_file=True)
 
 
 def test_a_file_that_is_handed_over_gets_only_the_steps_its_precision_needs() -> None:
@@ -51,6 +63,8 @@ def test_a_file_made_without_lowering_steps_is_float32_whatever_the_device_compu
     assert recipes.precision_made(("export", "simplify"), "fp16") == "fp32"
     assert recipes.precision_made(("export", "half"), "fp16") == "fp16"
     assert recipes.precision_made(("fuse", "quantise"), "int8") == "int8"
+    assert recipes.precision_made(("export", "compress"), "int8") == "int8"
+    assert recipes.precision_made(("export",), "bf16") == "fp32"
     assert recipes.precision_made(("export", "of-my-own"), "fp16") == "fp16"
 
 

@@ -66,7 +66,8 @@ def obtain(pipeline: Pipeline, order: Order) -> Artifact:
         return make(pipeline, order)
     steps = tuple(step for step in order.recipe if step != "export")
     written = _written_by_zoo(exported)
-    if written and (written.precision, tuple(written.recipe)) == (order.precision, order.recipe):
+    done = tuple(step for step in written.recipe if step != "export") if written else None
+    if written and (written.precision, done) == (order.precision, steps):
         steps = ()
     elif written and written.precision != "fp32":
         return make(pipeline, order)  # it was made for another purpose; the weights decide
