@@ -88,7 +88,10 @@ class Availability:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionInfo:
-    """What a device says of a precision: offered by itself (faster here), or only on request, with its cost."""
+    """What a device says of a precision: offered by itself, or only on request, with its cost.
+
+    It offers what the hardware here computes natively; ``--precision auto`` chooses among those.
+    """
 
     offered: bool
     cost: str = ""

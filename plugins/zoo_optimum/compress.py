@@ -2,7 +2,7 @@
 
 Each weight is stored as int8 and comes back through DequantizeLinear. These are standard operators, so every runtime computes the
 file, and OpenVINO's CPU plugin takes the int8 weights into its matrix products. It is the rounding of nncf's INT8_SYM, without nncf:
-that would bring 250 MB (scipy, scikit-learn), and by default reports its use over the network.
+that would bring 240 MB (scipy, scikit-learn), and by default reports its use over the network.
 """
 
 from __future__ import annotations
