@@ -118,6 +118,14 @@ def test_matrices_and_tables_become_int8_by_channel_and_compute_nearly_the_same(
     assert 0 < np.abs(before - after).max() < 0.05 * np.abs(before).max()
 
 
+def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compress, "LARGEST_INSIDE", 10)
+    monkeypatch.setattr("zoo_optimum.graphs.SMALLEST_BESIDE", 16)
+    model, _ = run_step(write(tmp_path / "in" / "model.onnx"), tmp_path / "step")
+    assert sorted(path.name for path in (tmp_path / "step" / "out").iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert weights_of(model)["table_int8"].dtype == np.int8
+
+
 def test_what_two_readers_read_along_different_axes_is_left_alone(tmp_path: Path) -> None:
     model, _ = run_step(write(tmp_path / "model.onnx", shared=True), tmp_path / "step")
     assert weights_of(model)["table"].dtype == np.float32

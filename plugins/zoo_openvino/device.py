@@ -20,7 +20,7 @@ NATIVE: Mapping[Precision, Collection[str]] = {
 REMEDY = "pip install 'zoo-runner[openvino]'"
 COSTS: Mapping[Precision, str] = {
     "bf16": "scores move: by up to 0.24 of a deviation of 2.6, rank correlation 0.997 (random weights of full size, which are harsh)",
-    "int8": "scores move: by up to 0.45 of a deviation of 2.6, rank correlation 0.997 (random weights of full size, which are harsh)",
+    "int8": "scores move, by how much depends on the model",
 }
 MEASURE = "; 'zoo export --target openvino --precision {} --quality DIR' measures it on labelled data"
 RECIPES: Mapping[Precision, tuple[str, ...]] = {

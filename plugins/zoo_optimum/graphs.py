@@ -11,6 +11,8 @@ from zoo_optimum.process import Job
 
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
+SMALLEST_BESIDE = 1024
+"""Bytes of a tensor that is not worth a place beside the graph."""
 RUNTIME_OPERATORS = "com.microsoft"
 
 
@@ -25,7 +27,7 @@ def write(model: Any, path: Path, *, external: bool = False) -> None:
         save_as_external_data=external or size > LARGEST_SINGLE_FILE,
         all_tensors_to_one_file=True,
         location=f"{path.name}.data",
-        size_threshold=1024,
+        size_threshold=SMALLEST_BESIDE,
     )
 
 
