@@ -63,8 +63,8 @@ def test_a_file_made_without_lowering_steps_is_float32_whatever_the_device_compu
     assert recipes.precision_made(("export", "simplify"), "fp16") == "fp32"
     assert recipes.precision_made(("export", "half"), "fp16") == "fp16"
     assert recipes.precision_made(("fuse", "quantise"), "int8") == "int8"
-    assert recipes.precision_made(("export", "compress"), "int8") == "int8"
-    assert recipes.precision_made(("export",), "bf16") == "fp32"
+    assert recipes.precision_made(("export", "trim", "compress"), "int8") == "int8"
+    assert recipes.precision_made(("export", "trim"), "bf16") == "fp32"
     assert recipes.precision_made(("export", "of-my-own"), "fp16") == "fp16"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import ZooError
-from zoo_optimum.graphs import copied, widened, write
+from zoo_optimum.graphs import copied, load_weights, mapped, widened, write
 from zoo_optimum.process import Job
 
 LARGEST = 127
@@ -55,7 +55,7 @@ def compress(job: Job) -> dict[str, Any]:
     nodes = [*restored, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.load_external_data_for_model(model, str(source.parent))
+    load_weights(model, source.parent)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     write(model, job.output, external=size > LARGEST_INSIDE or bool(job.options.get("external_data")))
     return {"note": f"{len(restored)} matrices and tables in int8"}
@@ -114,13 +114,10 @@ def _axis(node: Any, place: int) -> int | None:
 
 
 def _values(tensor: Any, folder: Path) -> NDArray[Any]:
-    """The tensor's numbers, mapped from the file they lie in rather than read."""
+    """The tensor's numbers; those beside the graph are not read yet."""
     import onnx
 
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        values: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
-        return values
-    entry = {item.key: item.value for item in tensor.external_data}
-    return np.memmap(
-        folder / entry["location"], "<f4", "r", offset=int(entry.get("offset", 0)), shape=tuple(tensor.dims)
-    )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return mapped(tensor, folder)
+    values: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
+    return values

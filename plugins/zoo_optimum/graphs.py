@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zoo.checkpoint import model_files
 from zoo_optimum.process import Job
 
@@ -44,6 +47,28 @@ def copied(job: Job, note: str) -> dict[str, Any]:
     return {"note": note}
 
 
+def load_weights(model: Any, folder: Path) -> None:
+    """Bring the numbers that lie beside the graph into it. onnx itself refuses files with several links, and ``trim`` links weights."""
+    import onnx
+
+    attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
+    for tensor in (*model.graph.initializer, *attributes):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.raw_data = mapped(tensor, folder).tobytes()
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+
+
+def mapped(tensor: Any, folder: Path) -> NDArray[Any]:
+    """A tensor's numbers in the file they lie in, mapped rather than read."""
+    import onnx
+
+    entry = {item.key: item.value for item in tensor.external_data}
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
+    place = folder / entry["location"]
+    return np.memmap(place, kind, "r", offset=int(entry.get("offset", 0)), shape=tuple(tensor.dims))
+
+
 def with_shapes(model: Path, scratch: Path) -> Any:
     """The loaded model with inferred types. By path, because onnx infers nothing on a loaded model past 2 GB."""
     import onnx
@@ -52,7 +77,7 @@ def with_shapes(model: Path, scratch: Path) -> Any:
     onnx.shape_inference.infer_shapes_path(str(model), str(inferred))
     proto = onnx.load(inferred, load_external_data=False)
     inferred.unlink()
-    onnx.load_external_data_for_model(proto, str(model.parent))
+    load_weights(proto, model.parent)
     return proto
 
 
@@ -79,7 +104,7 @@ def widened(model: Path, target: Path) -> Path:
     kept = _without_widening(proto.graph, stored)
     if not stored or kept is None:
         return model
-    onnx.load_external_data_for_model(proto, str(model.parent))
+    load_weights(proto, model.parent)
     for tensor in proto.graph.initializer:
         if tensor.name in stored:
             values = onnx.numpy_helper.to_array(tensor).astype("float32")
