@@ -81,5 +81,9 @@ def exported_only(source: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(source / name, folder)
-    onnx.save(onnx.load(str(source / "model.onnx")), str(folder / "model.onnx"))
+    from zoo_optimum.graphs import load_weights  # onnx refuses weights that a cache shares
+
+    model = onnx.load(str(source / "model.onnx"), load_external_data=False)
+    load_weights(model, source)
+    onnx.save(model, str(folder / "model.onnx"))
     return folder
