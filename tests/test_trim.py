@@ -120,19 +120,21 @@ def test_a_tensor_that_is_read_elsewhere_too_is_cut_and_not_shrunk() -> None:
     np.testing.assert_array_equal(after["middle"], before["middle"])
 
 
-def test_weights_in_a_file_of_their_own_are_linked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("owner", ["the step before", "the user"])
+def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(tmp_path: Path, owner: str) -> None:
     from zoo_optimum.trim import trim
 
-    (tmp_path / "in").mkdir()
-    (tmp_path / "out").mkdir()
-    source = tmp_path / "in" / "model.onnx"
+    target = tmp_path / "work" / "2-trim"
+    source = (target.with_name("1-export") if owner == "the step before" else tmp_path / "own") / "model.onnx"
+    target.mkdir(parents=True)
+    source.parent.mkdir()
     onnx.save(encoder("first"), str(source), save_as_external_data=True, location="weights.bin", size_threshold=100)
     weights = source.with_name("weights.bin").read_bytes()
-    target = tmp_path / "out"
     job = Job(kind="trim", model=source, checkpoint=None, target=target, reference=target, task="x", options={})
     assert trim(job)["note"] == "6 nodes compute the first token only"
-    assert {path.name for path in job.target.iterdir()} == {"model.onnx", "weights.bin"}
-    assert source.with_name("weights.bin").read_bytes() == weights == (job.target / "weights.bin").read_bytes()
+    assert {path.name for path in target.iterdir()} == {"model.onnx", "weights.bin"}
+    assert (target / "weights.bin").read_bytes() == weights
+    assert source.with_name("weights.bin").exists() == (owner == "the user")
     session = ort.InferenceSession(str(job.output), providers=["CPUExecutionProvider"])
     x = np.ones((1, 3, WIDTH), np.float32)
     expected = ort.InferenceSession(encoder("first").SerializeToString()).run(None, {"x": x})[0]

@@ -53,7 +53,6 @@ STEPS = {
         needs=_facts(GRAPH),
         takes=_facts(AS_EXPORTED),
         space=1.1,
-        space_split=0.1,  # weights in a file of their own are linked
     ),
     "fuse": Step(
         summary="join the nodes of each transformer layer into ONNX Runtime's own operators",

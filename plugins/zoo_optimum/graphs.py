@@ -48,7 +48,7 @@ def copied(job: Job, note: str) -> dict[str, Any]:
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Bring the numbers that lie beside the graph into it. onnx itself refuses files with several links, and ``trim`` links weights."""
+    """Bring the numbers that lie beside the graph into it. onnx itself refuses files that are links or have several."""
     import onnx
 
     attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))

@@ -7,11 +7,9 @@ operator works row by row. The numbers stay what they were; of a model of L laye
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from zoo.checkpoint import model_files
@@ -26,7 +24,7 @@ ALL_ROWS = "nothing trimmed: no node that picks the first token was found, or al
 
 
 def trim(job: Job) -> dict[str, Any]:
-    """Write the trimmed graph beside the same weights, which are linked and not copied."""
+    """Write the trimmed graph beside the same weights, which are moved here from the step before; a user's own are copied."""
     import onnx
 
     assert job.model
@@ -34,8 +32,9 @@ def trim(job: Job) -> dict[str, Any]:
     count = narrow(proto)
     for path in model_files(job.model):
         if path != job.model:
-            _link(path, job.target / path.name)
-    onnx.save(proto, str(job.output))  # weights kept apart stay where the links are
+            ours = path.resolve().is_relative_to(job.target.resolve().parent)
+            (shutil.move if ours else shutil.copyfile)(path, job.target / path.name)
+    onnx.save(proto, str(job.output))  # which leaves weights kept apart where they are
     return {"note": f"{count} nodes compute the first token only" if count else ALL_ROWS}
 
 
@@ -215,10 +214,3 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
         if attribute.name == name:
             return list(attribute.ints) if attribute.type == attribute.INTS else attribute.i
     return default
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
