@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import string
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from conftest import SHARED
 from zoo.resources import bundled
-from zoo_cross_encoder.prefix import PrefixCutter
+from zoo_cross_encoder.prefix import PrefixCutter, UnigramWalls
 from zoo_cross_encoder.prefix_encoder import PrefixEncoder, RecentIds
 
 WORDS = """
@@ -104,6 +105,16 @@ def cutter(tokenizer: Tokenizer) -> PrefixCutter:
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
+
+
+def test_no_wall_stands_inside_a_piece_of_the_vocabulary() -> None:
+    pieces = ["ab", "bc", 'x"y', "\\z", "中国", "国\U00020000", "\u0301q", "\x01!", "\n,"]
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *[(piece, -1.0) for piece in pieces]], unk_id=0))
+    walls = UnigramWalls(tokenizer)
+    for piece in pieces:
+        for left, right in itertools.pairwise(piece):
+            assert not walls(left, right), (left, right)
+    assert all(walls(left, right) for left, right in ("ac", "ca", "国中", "yx", "z\\", "中ا"))
 
 
 @settings(max_examples=150, deadline=None)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from zoo_cross_encoder.prefix import PrefixCutter
 
-CHARACTERS_A_TOKEN = {1: 4.5, 2: 4.5, 3: 2.0, 4: 1.5}
+CHARACTERS_A_TOKEN = {1: 4.0, 2: 4.0, 3: 1.5, 4: 1.5}
 """What the cut is first guessed from, by UTF-8 bytes a character (Latin; Greek, Cyrillic, Arabic; Asian scripts); then it is observed."""
 
 STEP = 1.05
