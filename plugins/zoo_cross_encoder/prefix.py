@@ -184,19 +184,23 @@ class WordWalls:
         return [piece for piece, _ in pieces]
 
 
-class _UnigramModel(msgspec.Struct):
-    """What is read of a Unigram model's state: pieces, and their scores, which are left as they are."""
+class _Piece(msgspec.Struct, array_like=True, gc=False):
+    """A piece of a Unigram model's state; its score, which follows, is left unread."""
 
-    vocab: list[tuple[str, msgspec.Raw]]
+    text: str
+
+
+class _UnigramModel(msgspec.Struct):
+    vocab: list[_Piece]
 
 
 def _pairs_in_pieces(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Whether two characters stand side by side in a vocabulary piece, at the pair's place; true also where two pairs share a place.
 
-    The vocabulary is taken from the model's state because ``get_vocab`` takes three times as long and holds up all other threads.
+    The vocabulary is taken from the model's state: ``get_vocab`` takes three times as long, and all other threads wait for it.
     """
     model = msgspec.json.decode(tokenizer.model.__getstate__(), type=_UnigramModel)
-    pieces = "\0".join([piece for piece, _ in model.vocab])
+    pieces = "\0".join([piece.text for piece in model.vocab])
     codes = np.frombuffer(pieces.encode("utf-32-le"), dtype=np.uint32)
     held = np.zeros(1 << PAIR_BITS, dtype=np.bool_)
     held[_places(codes[:-1], codes[1:])] = True
