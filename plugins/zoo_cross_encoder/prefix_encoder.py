@@ -58,7 +58,13 @@ class PrefixEncoder:
     def encode(self, texts: Sequence[str], wanted: int) -> list[list[int]]:
         """The ids of each text: all of them, or at least the first ``wanted``. What repeats is tokenised once."""
         done: dict[str, list[int]] = {}
-        pieces = [self._piece(text, 0, self._guess(text, wanted), []) for text in dict.fromkeys(texts)]
+        pieces = [
+            # A text this short is whole whatever is guessed; guessing would be half its cost.
+            Piece(text, 0, len(text), [])
+            if len(text) <= wanted
+            else self._piece(text, 0, self._guess(text, wanted), [])
+            for text in dict.fromkeys(texts)
+        ]
         while pieces:
             ids = self._ids(list(dict.fromkeys(piece.string for piece in pieces)), wanted)
             missing = []
