@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import string
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
+import zoo_cross_encoder.prefix_encoder
 from conftest import SHARED
 from zoo.resources import bundled
-from zoo_cross_encoder.prefix import PrefixCutter
+from zoo_cross_encoder.prefix import PrefixCutter, UnigramWalls
 from zoo_cross_encoder.prefix_encoder import PrefixEncoder, RecentIds
 
 WORDS = """
@@ -106,6 +108,16 @@ def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
+def test_no_wall_stands_inside_a_piece_of_the_vocabulary() -> None:
+    pieces = ["ab", "bc", 'x"y', "\\z", "中国", "国\U00020000", "\u0301q", "\x01!", "\n,"]
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *[(piece, -1.0) for piece in pieces]], unk_id=0))
+    walls = UnigramWalls(tokenizer)
+    for piece in pieces:
+        for left, right in itertools.pairwise(piece):
+            assert not walls(left, right), (left, right)
+    assert all(walls(left, right) for left, right in ("ac", "ca", "国中", "yx", "z\\", "中ا"))
+
+
 @settings(max_examples=150, deadline=None)
 @given(text=texts)
 @example(text="abcd" * 10)
@@ -160,10 +172,11 @@ class Counting:
     """A tokenizer that counts the characters it is given."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer, self.characters = tokenizer, 0
+        self._tokenizer, self.characters, self.most = tokenizer, 0, 0
 
     def encode_batch(self, texts: Sequence[str], **options: Any) -> Any:
         self.characters += sum(map(len, texts))
+        self.most = max(self.most, sum(map(len, texts)))
         return self._tokenizer.encode_batch(texts, **options)
 
 
@@ -173,6 +186,19 @@ def test_a_long_passage_costs_what_is_kept_of_it(tokenizer: Tokenizer, cutter: P
     (ids,) = encoder.encode(["The giant panda eats bamboo. " * 40_000], 513)
     assert len(ids) >= 513
     assert counting.characters < 513 * 12
+
+
+def test_texts_without_a_cut_are_not_tokenised_all_at_once(
+    tokenizer: Tokenizer, cutter: PrefixCutter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_cross_encoder.prefix_encoder, "AT_ONCE", 1000)
+    counting = Counting(tokenizer)
+    encoder = PrefixEncoder(counting, cutter)  # type: ignore[arg-type]  # it has the one method that is used
+    batch = ["👍🏽" * (100 + number) for number in range(20)]
+    found = encoder.encode(batch, 5)
+    assert counting.characters == sum(map(len, batch))
+    assert counting.most <= 1000
+    assert found == [ids_of(tokenizer, text)[:5] for text in batch], "what is not wanted is not kept either"
 
 
 def test_what_repeats_is_tokenised_once(tokenizer: Tokenizer, cutter: PrefixCutter) -> None:

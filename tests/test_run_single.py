@@ -99,6 +99,7 @@ def test_literals_are_parsed_and_never_evaluated(zoo: Zoo, tmp_path: Path) -> No
         ("just a text", "is no pair"),
         ("a\tb\tc", "3 tab-separated column(s), not 2"),
         ('["a", "\\ud800"]', "half of a surrogate pair"),
+        ("[['\\U0000dfff', 'a']]", "half of a surrogate pair"),
         ("[" * 5000, "neither a Python literal nor JSON"),
     ],
 )

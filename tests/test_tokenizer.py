@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from conftest import SHARED
 from zoo.errors import ZooError
@@ -179,6 +180,17 @@ def test_truncation_is_told_exactly(tiny: Path) -> None:
     for room, cut in ((full.length, False), (full.length - 1, True)):
         [encoding] = PairTokenizer(tiny, max_length=room, query_max_length=room).encode([Pair("a b c", "d e f g")])
         assert encoding.passage_truncated is cut
+
+
+def test_the_vocabulary_is_counted_with_tokens_that_the_configuration_adds(tiny: Path, tmp_path: Path) -> None:
+    for path in tiny.glob("*token*.json"):
+        shutil.copy(path, tmp_path)
+    plain = PairTokenizer(tmp_path, max_length=512, query_max_length=512).vocabulary_size
+    assert plain == Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size()
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config.setdefault("added_tokens_decoder", {})[str(plain)] = {"content": "<one more>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert PairTokenizer(tmp_path, max_length=512, query_max_length=512).vocabulary_size == plain + 1
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,10 @@ class PairSource:
                         else "is no pair"
                     )
                 value = columns
-            return _pairs(value)
+            pairs = _pairs(value)
+            if "\\u" in text or "\\U" in text:  # in a line that is UTF-8 there is no other way to write one
+                _refuse_surrogates(pairs)
+            return pairs
         except ValueError as error:
             raise InputError(self.name, number, f"{error}. A line is {FORMS}. It reads: {text[:120]!r}") from error
 
@@ -139,12 +142,17 @@ def _pair(item: list[object] | tuple[object, ...]) -> Pair:
     for text in item:
         if not isinstance(text, str):
             raise ValueError(f"has a {type(text).__name__} where a text belongs")
-        try:
-            text.encode("utf-8")  # some ten times faster than looking at each character
-        except UnicodeEncodeError:
-            raise ValueError("has half of a surrogate pair, which is no character") from None
     query, passage = item
     return Pair(str(query), str(passage))
+
+
+def _refuse_surrogates(pairs: list[Pair]) -> None:
+    for pair in pairs:
+        for text in pair:
+            try:
+                text.encode("utf-8")  # some ten times faster than looking at each character
+            except UnicodeEncodeError:
+                raise ValueError("has half of a surrogate pair, which is no character") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -57,7 +57,8 @@ class WindowSize:
         work = REPEATABLE_WINDOW if self._repeatable else self._rate() * WINDOW_SECONDS
         wanted = min(max(work, self._least), max(LARGEST_WINDOW, self._least))
         self._last = min(wanted, self._last * GROWTH)
-        return -(-round(self._last) // self._unit) * self._unit
+        # Rounded down, or the second window would be twice the first, and a fast device would wait for it.
+        return max(round(self._last) // self._unit, 1) * self._unit
 
     def start(self) -> None:
         """The device got its first batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from zoo_cross_encoder.prefix import PrefixCutter
 
-CHARACTERS_A_TOKEN = {1: 4.5, 2: 4.5, 3: 2.0, 4: 1.5}
+CHARACTERS_A_TOKEN = {1: 4.0, 2: 4.0, 3: 1.5, 4: 1.5}
 """What the cut is first guessed from, by UTF-8 bytes a character (Latin; Greek, Cyrillic, Arabic; Asian scripts); then it is observed."""
 
 STEP = 1.05
@@ -21,6 +21,9 @@ STEP = 1.05
 
 MARGIN = 1.15
 """What is still missing after a first guess is guessed so much longer, so that it rarely takes a third."""
+
+AT_ONCE = 1_000_000
+"""Characters given to the tokenizer at once: it takes some 100 bytes for each token until all of them are done."""
 
 SHORTEST_SAMPLE = 64
 """Tokens a text must have for the characters a token to be learnt from it."""
@@ -55,9 +58,15 @@ class PrefixEncoder:
     def encode(self, texts: Sequence[str], wanted: int) -> list[list[int]]:
         """The ids of each text: all of them, or at least the first ``wanted``. What repeats is tokenised once."""
         done: dict[str, list[int]] = {}
-        pieces = [self._piece(text, 0, self._guess(text, wanted), []) for text in dict.fromkeys(texts)]
+        pieces = [
+            # A text this short is whole whatever is guessed; guessing would be half its cost.
+            Piece(text, 0, len(text), [])
+            if len(text) <= wanted
+            else self._piece(text, 0, self._guess(text, wanted), [])
+            for text in dict.fromkeys(texts)
+        ]
         while pieces:
-            ids = self._ids(list(dict.fromkeys(piece.string for piece in pieces)))
+            ids = self._ids(list(dict.fromkeys(piece.string for piece in pieces)), wanted)
             missing = []
             for piece in pieces:
                 found = piece.before + ids[piece.string]
@@ -88,15 +97,18 @@ class PrefixEncoder:
             after, end = max(after, end), 2 * max(after, end)
         return Piece(text, start, len(text), before)
 
-    def _ids(self, texts: list[str]) -> dict[str, list[int]]:
-        found = {text: ids for text in texts if (ids := self._recent.get(text)) is not None}
-        missing = [text for text in texts if text not in found]
-        for text, encoding in zip(missing, self._encode_batch(missing, add_special_tokens=False), strict=True):
-            ids = found[text] = encoding.ids
-            self._recent.put(text, ids)
-            if len(ids) >= SHORTEST_SAMPLE:
-                width = _bytes_a_character(text)
-                self._density[width] += (len(text) / len(ids) - self._density[width]) / 16
+    def _ids(self, texts: list[str], wanted: int) -> dict[str, list[int]]:
+        # Where texts are not cut, the caller may want their ends. Elsewhere a text that has no cut is not kept whole either.
+        kept = None if self._cutter is None else wanted
+        found = {text: ids[:kept] for text in texts if (ids := self._recent.get(text)) is not None}
+        for part in _parts([text for text in texts if text not in found], AT_ONCE):
+            for text, encoding in zip(part, self._encode_batch(part, add_special_tokens=False), strict=True):
+                ids = encoding.ids
+                found[text] = ids[:kept]
+                self._recent.put(text, ids)
+                if len(ids) >= SHORTEST_SAMPLE:
+                    width = _bytes_a_character(text)
+                    self._density[width] += (len(text) / len(ids) - self._density[width]) / 16
         return found
 
 
@@ -125,6 +137,20 @@ class RecentIds:
             while self._held > self._capacity:
                 oldest, gone = self._ids.popitem(last=False)
                 self._held -= len(oldest) + len(gone)
+
+
+def _parts(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
+    """``texts`` in order, in lists of so many characters at most; a longer text is alone."""
+    part: list[str] = []
+    held = 0
+    for text in texts:
+        if part and held + len(text) > characters:
+            yield part
+            part, held = [], 0
+        part.append(text)
+        held += len(text)
+    if part:
+        yield part
 
 
 def _bytes_a_character(text: str) -> int:
