@@ -13,7 +13,7 @@ from zoo.types import ShapeRule, Tensors
 if TYPE_CHECKING:
     import openvino
 
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 512
 """Slots of a batch; see the device ``cpu``."""
 
 
