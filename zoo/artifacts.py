@@ -71,6 +71,8 @@ def obtain(pipeline: Pipeline, order: Order) -> Artifact:
         steps = ()
     elif written and written.precision != "fp32":
         return make(pipeline, order)  # it was made for another purpose; the weights decide
+    elif set(steps) <= recipes.ONLY_FASTER:
+        steps = ()  # a file that is there is run at once
     if steps and _possible(pipeline, steps, needed=bool(recipes.for_file(steps))):
         return make(pipeline, replace(order, source=exported, recipe=steps))
     origin = f"in the checkpoint, {order.served_by}"

@@ -89,6 +89,9 @@ STEPS = {
 }
 """Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
 
+ONLY_FASTER = frozenset({"trim"})
+"""Steps that no device needs: not done to a file that came with the checkpoint, or its user would wait for a copy."""
+
 CHANGES_PRECISION: Mapping[str, Precision] = {"half": "fp16", "quantise": "int8", "compress": "int8"}
 """Steps that lower a file's precision, with what they lower it to."""
 
