@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,14 @@ from conftest import ROOT, Zoo
 
 PAIRS = ROOT / "tests" / "handwritten_pairs.jsonl"
 """A query with a passage that answers it and one that does not, in English and Chinese; written for this test."""
+
+
+def nodes(model: Path) -> list[tuple[Any, ...]]:
+    """What a graph computes, without who wrote it and when."""
+    import onnx
+
+    graph = onnx.load(str(model), load_external_data=False).graph
+    return [(node.op_type, *node.input, *node.output, *sorted(map(str, node.attribute))) for node in graph.node]
 
 
 def triples() -> list[dict[str, str]]:
@@ -63,3 +74,41 @@ def test_its_model_file_computes_what_transformers_computes(zoo: Zoo, tiny: Path
         with torch.no_grad():
             theirs.append(model(**inputs).logits.item())
     assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_the_export_makes_the_shipped_file(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    """From the checkpoint: by the script that wrote it, node for node; by ``zoo export``, the same scores and as much trimmed."""
+    for module in ("torch", "optimum.exporters.onnx", "onnx"):
+        pytest.importorskip(module, reason="the export extra is not installed")
+    made = tmp_path / "made.onnx"
+    script = ROOT / "models" / "zoo-reranker-tiny" / "train" / "export_onnx.py"
+    subprocess.run([sys.executable, script, tiny, "--to", made], check=True, capture_output=True)
+    assert nodes(made) == nodes(tiny / "model.onnx")
+
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for path in tiny.iterdir():
+        if path.is_file() and path.name != "model.onnx":
+            (checkpoint / path.name).symlink_to(path)
+    words = ("--config-path", checkpoint, "--target", "cpu", "--json")
+    exported = zoo("export", "zoo-reranker-tiny", *words)
+    assert exported.exit_code == 0, exported.stderr
+    assert json.loads(exported.stdout)["steps"][1]["note"] == "6 nodes compute the first token only"
+    shipped, own = (zoo("run", "zoo-reranker-tiny", "--target", "cpu", "--json", *more) for more in ((), words[:2]))
+    logits = [[json.loads(line)["logit"] for line in result.stdout.splitlines()] for result in (shipped, own)]
+    assert logits[1] == pytest.approx(logits[0], abs=1e-5)
+
+
+def test_its_card_gives_values_that_verify_holds_it_to(zoo: Zoo, tmp_path: Path) -> None:
+    result = zoo(
+        "verify", "zoo-reranker-tiny", "--target", "cpu", "--no-torch", "--output", tmp_path / "r.json", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    own = [check["name"] for check in report["checks"] if check["name"].startswith("the card's")]
+    assert own == [
+        "the card's panda-demo, score@1",
+        "the card's panda-demo, score@2",
+        "the card's mldr-mini/en, ndcg@10",
+        "the card's mldr-mini/zh, ndcg@10",
+    ]

@@ -101,6 +101,12 @@ def choose(pieces: list[str], counts: Counter[int], size: int) -> list[int]:
     return sorted(keep)
 
 
+def kept_pieces(pieces: list[str], tokenizer: Path) -> list[int]:
+    """Rows of the base's embedding behind the ids of a trimmed tokenizer: pieces are unique, so their texts say which."""
+    at = {piece: i for i, piece in enumerate(pieces)}
+    return [at[piece] for piece, _ in json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True)
@@ -122,11 +128,9 @@ def main() -> None:
         rng = random.Random(0)
         for line in (args.work / "docs.jsonl").open(encoding="utf-8"):
             doc = json.loads(line)
-            if doc["source"] == "factbook":  # came later, when the vocabulary was fixed
-                continue
-            share = 1.0 if doc["source"] == "wordnet" or doc["lang"] == "zh" else 0.25
+            share = 1.0 if doc["source"] in ("wordnet", "encyclopedia") or doc["lang"] == "zh" else 0.25
             if rng.random() < share:
-                weight = 4.0 if doc["source"] == "wordnet" else boost.get(doc["lang"], 0.7) / share
+                weight = 4.0 if doc["source"] in ("wordnet", "encyclopedia") else boost.get(doc["lang"], 0.7) / share
                 batch.setdefault(f"{weight}", []).append(" ".join([doc["title"], *doc.get("lemmas", []), *doc["paras"]]))
         for weight, texts in batch.items():
             for at in range(0, len(texts), 2000):

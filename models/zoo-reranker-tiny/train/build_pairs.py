@@ -23,10 +23,10 @@ import numpy as np
 from scipy import sparse
 from tokenizers import Tokenizer
 
-SHARE = {"en": 0.46, "zh": 0.24}  # the remaining languages share the rest evenly
+SHARE = {"en": 0.44, "zh": 0.24}  # the remaining languages share the rest evenly
 # English has enough sources to choose: how often each is drawn (a section, then a passage of it).
-ENGLISH = {"wordnet": 0.24, "factbook-prose": 0.14, "factbook-fact": 0.08, "descriptions-en": 0.18, "python-doc": 0.12,
-           "postgresql-doc": 0.08, "rust-doc": 0.06, "libreoffice-help": 0.07, "debian-handbook": 0.03}
+ENGLISH = {"encyclopedia": 0.40, "wordnet": 0.12, "factbook-prose": 0.12, "factbook-fact": 0.03, "descriptions-en": 0.14,
+           "python-doc": 0.05, "postgresql-doc": 0.04, "rust-doc": 0.03, "libreoffice-help": 0.05, "debian-handbook": 0.02}
 QUESTION = {
     "en": ["what", "which", "who", "when", "where", "how many", "what", "which", "why", "how"],
     "zh": ["什么", "哪个", "谁", "什么时候", "哪里", "多少", "为什么", "哪些", "怎么"],
@@ -36,7 +36,17 @@ QUESTION = {
     "ko": ["무엇", "어떤", "누가", "언제", "어디"], "pl": ["co", "jaki", "kto", "kiedy", "gdzie", "jak"],
     "pt": ["o que", "qual", "quem", "quando", "onde", "como"],
 }
+# What a question asks for, when the part cut out of a sentence is a year, a number, or a name.
+ASKED = {
+    "en": (("when", "in what year", "what year"), ("how many", "how much", "what number of"), ("who", "what", "which", "where")),
+    "zh": (("什么时候", "哪一年", "何时"), ("多少", "几", "有多少"), ("谁", "什么", "哪里")),
+    "fr": (("quand", "en quelle année"), ("combien",), ("qui", "quel", "où")), "es": (("cuándo", "en qué año"), ("cuántos", "cuánto"), ("quién", "qué", "dónde")),
+    "de": (("wann", "in welchem Jahr"), ("wie viele",), ("wer", "was", "wo")),
+}
+YEAR, NUMBER = re.compile(r"1\d{3}|20\d\d"), re.compile(r"\d+")
 TITLE = {
+    "encyclopedia-en": ["who was {}?", "what is {}?", "{}", "tell me about {}", "what was {}?", "who is {}?", "facts about {}"],
+    "encyclopedia-fr": ["{}", "Qu'est-ce que {} ?", "Qui était {} ?"], "encyclopedia-es": ["{}", "¿Qué es {}?", "¿Quién fue {}?"],
     "en": ["{}", "{}", "what is {}?", "how to {}", "{} explained", "tell me about {}", "what does {} do?"],
     "zh": ["{}", "{}", "什么是{}？", "如何{}？", "{}是什么", "{}有什么作用？", "介绍一下{}"],
     "de": ["{}", "Was ist {}?"], "fr": ["{}", "Qu'est-ce que {} ?"], "es": ["{}", "¿Qué es {}?"], "ja": ["{}", "{}とは何ですか"],
@@ -129,12 +139,21 @@ class Maker:
             return sentence
         size = rng.randint(1, max(1, min(6, len(units) // 3)))
         at = rng.randrange(len(units) - size + 1)
+        wh = rng.choice(QUESTION.get(lang, ["?"]))
+        # A figure or a name is what people ask for; a name is known by its capital, so not in every script.
+        named = [i for i, u in enumerate(units) if NUMBER.fullmatch(u) or (i and u[:1].isupper() and lang != "de")]
+        if named and rng.random() < 0.6:
+            at = rng.choice(named)
+            kind = 0 if YEAR.fullmatch(units[at]) else 1 if NUMBER.fullmatch(units[at]) else 2
+            size = 1
+            while kind == 2 and at + size < len(units) and units[at + size][:1].isupper():
+                size += 1
+            wh = rng.choice(ASKED.get(lang, (QUESTION.get(lang, ["?"]),) * 3)[kind])
         left, right = units[:at], units[at + size :]
         left, right = left[-rng.randint(3, 12) :], right[: rng.randint(3, 12)]
         drop = rng.choice((0.0, 0.1, 0.3))
         left = [u for u in left if rng.random() > drop * 3 / (1 + self.weight(u, lang))]
         right = [u for u in right if rng.random() > drop * 3 / (1 + self.weight(u, lang))]
-        wh = rng.choice(QUESTION.get(lang, ["?"]))
         if lang in ("zh", "ja"):
             parts = [*left, wh, *right] if rng.random() < 0.7 else [*right, *left, wh]
             return "".join(parts) + rng.choice("？？?") * rng.randint(0, 1)
@@ -143,7 +162,10 @@ class Maker:
         return (text[:1].upper() + text[1:] if rng.random() < 0.7 else text) + rng.choice(("?", "?", " ?", ""))
 
     def title(self, doc: dict) -> str:
-        return self.rng.choice(TITLE.get(doc["lang"], ["{}"])).format(str(doc["title"]).strip("。.?？"))
+        templates = TITLE.get(f"{doc['source']}-{doc['lang']}") or TITLE.get(doc["lang"], ["{}"])
+        if doc.get("about") and self.rng.random() < 0.15:
+            return f"{doc['about']} {self.keywords(doc['paras'][0], doc['lang'])}"
+        return self.rng.choice(templates).format(str(doc["title"]).strip("。.?？"))
 
     def section(self, doc: dict) -> tuple[str, str]:
         """(query, passage) of an ordinary titled section."""
@@ -160,7 +182,8 @@ class Maker:
             text = ("" if lang in ("zh", "ja") else " ").join(paras[at : at + rng.randint(2, 6)])
         if size > 1 - self.long:  # as long as the model reads
             start = rng.randrange(len(paras))
-            text = ("" if lang in ("zh", "ja") else " ").join([*paras[start:], *paras[:start]])[: 2200 if lang not in ("zh", "ja", "ko") else 620]
+            most = rng.randint(700, 2200) if lang not in ("zh", "ja", "ko") else rng.randint(250, 620)
+            text = ("" if lang in ("zh", "ja") else " ").join([*paras[start:], *paras[:start]])[:most]
         else:
             text = text[: 900 if lang not in ("zh", "ja", "ko") else 450]
         sentences = [x.strip() for x in SPLIT.split(text) if x and len(x.strip()) > 8] or [text]
@@ -230,13 +253,10 @@ def main() -> None:
     parser.add_argument("--name", default="train")
     parser.add_argument("--negatives", type=int, default=10)
     parser.add_argument("--long", type=float, default=0.0, help="share of passages near the model's limit")
-    parser.add_argument("--stage", type=int, default=2, help="1: without the factbook, English drawn by size of source")
     parser.add_argument("--texts", action="store_true", help="keep the texts beside the ids")
     args = parser.parse_args()
     rng = random.Random(args.seed + 1)
     docs = [json.loads(x) for x in (args.work / "docs.jsonl").open(encoding="utf-8")]
-    if args.stage == 1:
-        docs = [d for d in docs if d["source"] != "factbook"]
     # Every 50th document is for validation alone.
     docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == (args.name == "valid") or args.name == "all"]
     maker = Maker(docs, args.seed, args.long)
@@ -248,9 +268,6 @@ def main() -> None:
             kind = doc["source"]
             english[kind if kind != "factbook" else "factbook-fact" if doc["queries"] else "factbook-prose"].append(i)
         by_lang[doc["lang"]].append(i)
-    wordnet = english["wordnet"]
-    plain = [i for kind, members in english.items() if kind != "wordnet" for i in members]
-    plain.sort()
     kinds = [k for k in ENGLISH if english[k]]
     others = [x for x in sorted(by_lang) if x not in SHARE]
     quota = {lang: int(args.queries * SHARE.get(lang, (1 - sum(SHARE.values())) / len(others))) for lang in sorted(by_lang)}
@@ -259,10 +276,7 @@ def main() -> None:
     for lang, count in quota.items():
         rows = []
         for _ in range(count):
-            if lang == "en" and args.stage == 1:
-                i = rng.choice(wordnet) if rng.random() < 0.3 else rng.choice(plain)
-            else:
-                i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])
+            i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])
             query, text = maker.entry(docs[i]) if docs[i]["source"] == "wordnet" else maker.section(docs[i])
             if len(query.strip()) >= 2 and len(text.strip()) >= 2:
                 rows.append((i, query.strip(), text.strip()))
@@ -289,7 +303,7 @@ def main() -> None:
                 me = start + r
                 order = best[r][np.argsort(-scores[r, best[r]], kind="stable")]
                 mine = sets[me]
-                negatives = []
+                found = []
                 for j in order.tolist():
                     if j == me or owner[j] == owner[me] and sets[j] & mine and len(sets[j] & mine) > 0.3 * len(mine):
                         continue
@@ -298,9 +312,11 @@ def main() -> None:
                         continue
                     if len(set(block[r]) & sets[j]) >= len(set(block[r]) & mine) and len(set(block[r]) - sets[j]) == 0:
                         continue  # holds every word of the query: likely relevant too
-                    negatives.append((j, float(scores[r, j])))
-                    if len(negatives) >= args.negatives:
-                        break
+                    found.append((j, float(scores[r, j])))
+                # The top, and as many from further down: a reranker meets both.
+                half = args.negatives // 2
+                below = found[half:]
+                negatives = [*found[:half], *sorted(rng.sample(below, min(half, len(below))), key=lambda x: -x[1])]
                 while len(negatives) < args.negatives + 4:
                     j = rng.randrange(len(rows))
                     if j != me and owner[j] != owner[me]:

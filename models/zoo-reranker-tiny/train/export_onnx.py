@@ -5,8 +5,8 @@
 The graph is optimum's own export (task text-classification). Its float32 initialisers are then replaced by references
 into the checkpoint: ONNX external data is a file, an offset and a length, and a safetensors file is such bytes. An
 initialiser becomes the fp16 tensor, Cast to float32, and Transpose where the graph holds it the other way round; the
-embedding table is cast after its Gather. ONNX Runtime folds the casts when it loads, so it computes in float32.
-The same checkpoint gives the same bytes.
+embedding table is cast after its Gather. ONNX Runtime folds the casts when it loads, so it computes in float32. Before that the graph
+is trimmed as `zoo export` does it. The same checkpoint gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from optimum.exporters.onnx import main_export
+from zoo_optimum.trim import narrow
 
 WEIGHTS = "model.safetensors"
 SMALLEST = 256  # elements; smaller initialisers (axes, epsilons, masks) stay in the graph
@@ -93,6 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         main_export(str(args.folder), output=temporary, task="text-classification", dtype="fp32", do_validation=False, no_post_process=True)
         model = onnx.load(str(Path(temporary) / "model.onnx"))
+    narrow(model)
     point_into(model, tensors(args.folder / WEIGHTS))
     for value in [*model.graph.value_info]:
         # inferred types of tensors that are fp16 now would contradict the graph

