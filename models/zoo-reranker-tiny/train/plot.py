@@ -26,7 +26,7 @@ def main() -> None:
         right.plot([m for m, _ in checks], [v[f"bm25_{key}"] for _, v in checks], ":", color=f"C{n}", linewidth=1, label=f"{key}, BM25")
     left.set(xlabel="million tokens", ylabel="cross entropy (5 passages)", title="training, against the softened target")
     right.set(xlabel="million tokens", ylabel="MRR among 15 passages", title="held-out sections")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(args.out, metadata={"Software": None})
 
