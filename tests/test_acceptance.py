@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from conftest import PANDA, Zoo
 from zoo import acceptance
 from zoo.acceptance import card_checks, metric_checks, output_check, output_error, relative_difference
 from zoo.card import ModelCard, Reference
-from zoo.catalogue import Catalogue
+from zoo.catalogue import Catalogue, PluginRecord
 from zoo.errors import ScoreError
+from zoo.hookspecs import hookimpl
 from zoo.resources import bundled
 from zoo.testing.sdaa import Machine, fake_sdaa
 from zoo.testing.toy import write_toy, write_toy_tokenizer
@@ -93,14 +94,32 @@ def test_the_golden_pairs_begin_with_the_demo_and_end_past_every_limit() -> None
 
 
 @pytest.fixture
-def verify(zoo: Zoo, tmp_path: Path) -> Iterator[Any]:
+def toy_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A model beside those that are installed whose card gives no values: it may be any checkpoint."""
+    card = tmp_path / "cards" / "toy-reranker.toml"
+    card.parent.mkdir()
+    text = (bundled("models") / "zoo-reranker-tiny.toml").read_text(encoding="utf-8")
+    card.write_text(text.partition("[[reference]]")[0], encoding="utf-8")
+
+    class Toys:
+        @hookimpl
+        def zoo_models(self) -> Iterable[Path]:
+            return [card.parent]
+
+    plugins = [*Catalogue.installed().plugins, PluginRecord("toys", plugin=Toys())]
+    monkeypatch.setattr(Catalogue, "installed", lambda: Catalogue(plugins))
+    return card.stem
+
+
+@pytest.fixture
+def verify(zoo: Zoo, toy_card: str, tmp_path: Path) -> Any:
     """``zoo verify`` of the toy model, without PyTorch unless a test says so."""
     pytest.importorskip("onnx")
     toy, words = write_toy(tmp_path / "toy.onnx"), write_toy_tokenizer(tmp_path / "toy")
 
     def call(*args: object) -> Result:
         return zoo(
-            "verify", "zoo-reranker-tiny", "--ckpt", toy, "--config-path", words, "--shape", 64, "--output", REPORT, *args
+            "verify", toy_card, "--ckpt", toy, "--config-path", words, "--shape", 64, "--output", REPORT, *args
         )  # fmt: skip
 
     return call
@@ -161,12 +180,12 @@ def test_verify_takes_pairs_of_the_users_own(verify: Any) -> None:
     assert len(json.loads(REPORT.read_text(encoding="utf-8"))["pairs"]) == 1
 
 
-def test_verify_compares_a_saved_engine_with_the_checkpoint(zoo: Zoo, tmp_path: Path) -> None:
+def test_verify_compares_a_saved_engine_with_the_checkpoint(zoo: Zoo, toy_card: str, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     toy = write_toy(tmp_path / "toy.onnx")
     words = write_toy_tokenizer(tmp_path / "toy")
     with fake_sdaa(tmp_path / "fake"):
-        arguments = ("zoo-reranker-tiny", "--config-path", words, "--shape", 32, "--target", "sdaa")
+        arguments = (toy_card, "--config-path", words, "--shape", 32, "--target", "sdaa")
         assert zoo("run", *arguments, "--ckpt", toy, "--save-engine", "toy.tecoengine").exit_code == 0
         toy.rename(words / "model.onnx")
         result = zoo("verify", *arguments, "--ckpt", "toy.tecoengine", "--output", REPORT)

@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.types import Checkpoint, ExportRequest
 from zoo_optimum import stage
 from zoo_optimum.process import Job
+from zoo_optimum.proof import open_session
 
 onnx = pytest.importorskip("onnx", reason="int8 files are made with onnx")
 compress = pytest.importorskip("zoo_optimum.compress")
@@ -98,8 +99,6 @@ def write(path: Path, *, opset: int = 17, external: bool = False, shared: bool =
 
 @pytest.mark.parametrize("external", [False, True])
 def test_matrices_and_tables_become_int8_by_channel_and_compute_nearly_the_same(tmp_path: Path, external: bool) -> None:
-    import onnxruntime
-
     source = write(tmp_path / "in" / "model.onnx", external=external)
     model, said = run_step(source, tmp_path / "step")
     weights = weights_of(model)
@@ -112,8 +111,7 @@ def test_matrices_and_tables_become_int8_by_channel_and_compute_nearly_the_same(
     assert weights["head"].dtype == weights["bias"].dtype == np.float32
     feed = {"ids": np.arange(50)}
     before, after = (
-        onnxruntime.InferenceSession(str(path)).run(None, feed)[0]
-        for path in (source, tmp_path / "step" / "out" / "model.onnx")
+        open_session(path).run(None, feed)[0] for path in (source, tmp_path / "step" / "out" / "model.onnx")
     )
     assert 0 < np.abs(before - after).max() < 0.05 * np.abs(before).max()
 

@@ -168,6 +168,7 @@ def test_a_report_under_anothers_name_does_not_count(checkpoint: Checkpoint) -> 
 
 
 def test_run_and_verify_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    pytest.importorskip("sympy", reason="fusing needs it")
     pytest.importorskip("onnx", reason="the int8 file is made with onnx")
     monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
     words = (PANDA, "--target", "cpu", "--precision", "auto")
@@ -194,6 +195,7 @@ def test_run_and_verify_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.Monkey
 def test_export_takes_it_and_a_measurement_on_too_few_queries_is_no_evidence(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("sympy", reason="fusing needs it")
     monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
     folder = exported_only(tiny, tmp_path / "exported")
     words = ("export", PANDA, "--config-path", folder, "--target", "cpu")

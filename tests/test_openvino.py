@@ -117,8 +117,7 @@ def test_lower_precisions_score_near_float32_and_otherwise(zoo: Zoo) -> None:
         assert scores != pytest.approx(right, abs=1e-5), f"{precision} is another arithmetic"
         assert scores == pytest.approx(right, abs=0.3), precision
     made = json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]
-    assert {row["precision"]: row["recipe"] for row in made} == {"fp32": ["trim"], "int8": ["trim", "compress"]}
-    assert len(made) == 2, "bf16 runs the file of float32"
+    assert [row["recipe"] for row in made] == [["trim", "compress"]], "bf16 runs the file of float32, which is there"
 
 
 @pytest.mark.skipif(not installed, reason=MISSING)

@@ -76,7 +76,7 @@ def obtain(pipeline: Pipeline, order: Order) -> Artifact:
     if steps and _possible(pipeline, steps, needed=bool(recipes.for_file(steps))):
         return make(pipeline, replace(order, source=exported, recipe=steps))
     origin = f"in the checkpoint, {order.served_by}"
-    return Artifact(model=exported, precision=order.precision, origin=origin)
+    return Artifact(model=exported, precision=recipes.precision_made(order.recipe, order.precision), origin=origin)
 
 
 def make(pipeline: Pipeline, order: Order, store: Store | None = None) -> Artifact:

@@ -51,7 +51,8 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
     recipes.check(recipe)
     if settings.output is not None:
         _check_output(settings.output)
-    check_exporter(catalogue, device, architecture, recipe)
+    if settings.config_path is None:  # before gigabytes are fetched
+        check_exporter(catalogue, device, architecture, recipe)
 
     want = Want(weights=True, offline=settings.offline, pickled=settings.allow_pickle)
     checkpoint = find_checkpoint(card, want, settings.config_path)
@@ -60,16 +61,15 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
         logger.info("precision: %s", reason)
         recipe, options = _recipe(device, precision, settings)
         recipes.check(recipe)
-        check_exporter(catalogue, device, architecture, recipe)
     length = min(512, card.max_length)
     model = architecture(card, checkpoint, max_length=length, query_max_length=length)
     pipeline = Pipeline.of(catalogue, device, model)
     order = Order(
         name=settings.model, checkpoint=checkpoint, task=model.task, recipe=recipe, precision=precision, options=options
     )
-    artifact = artifacts.make(
-        pipeline, order if _has_weights(checkpoint.folder, settings) else _from_file(order, checkpoint)
-    )
+    order = order if _has_weights(checkpoint.folder, settings) else _from_file(order, checkpoint)
+    check_exporter(catalogue, device, architecture, order.recipe)
+    artifact = artifacts.make(pipeline, order)
     return _copy(artifact, checkpoint, settings.output) if settings.output else artifact
 
 
