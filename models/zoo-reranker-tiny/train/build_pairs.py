@@ -1,6 +1,6 @@
 """Turn `docs.jsonl` into tokenised training groups: a query, its passage, and hard and random negatives.
 
-    build_pairs.py --work WORK --tokenizer WORK/base/tokenizer.json --queries 60000 [--seed 0] [--name train]
+    build_pairs.py --work WORK --tokenizer WORK/base/tokenizer.json --queries 60000 [--seed 0] [--name train] [--sentences 0.25]
 
 Queries come from the passage's own surroundings (its heading, a neighbouring sentence, a sentence with its answer
 cut out and a question word put in, its rarest words) or from WordNet (what is LEMMA?). Negatives are BM25's top hits
@@ -16,7 +16,6 @@ import pickle
 import random
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,19 +58,16 @@ CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
 
-@dataclass
-class Passage:
-    doc: int
-    lang: str
-    text: str
-    ids: list[int]
+def pieces_of(paragraph: str) -> list[str]:
+    """Its sentences, where it has any worth the name."""
+    return [x for x in SPLIT.split(paragraph) if x and len(x) > 8] or [paragraph]
 
 
 class Maker:
     """Writes queries for passages; one random stream, so a seed fixes everything."""
 
-    def __init__(self, docs: list[dict], seed: int, long: float) -> None:
-        self.long = long
+    def __init__(self, docs: list[dict], seed: int, long: float, sentences: float) -> None:
+        self.long, self.sentences = long, sentences
         self.rng = random.Random(seed)
         self.docs = docs
         self.df: dict[str, Counter[str]] = defaultdict(Counter)
@@ -173,10 +169,9 @@ class Maker:
         paras = doc["paras"]
         size = rng.random()
         at = rng.randrange(len(paras))
-        if size < 0.25:
-            pieces = [x for x in SPLIT.split(paras[at]) if x and len(x) > 8] or [paras[at]]
-            text = rng.choice(pieces)
-        elif size < 0.75:
+        if size < self.sentences:
+            text = rng.choice(pieces_of(paras[at]))
+        elif size < self.sentences + (1 - self.sentences) * 2 / 3:
             text = paras[at]
         else:
             text = ("" if lang in ("zh", "ja") else " ").join(paras[at : at + rng.randint(2, 6)])
@@ -253,13 +248,15 @@ def main() -> None:
     parser.add_argument("--name", default="train")
     parser.add_argument("--negatives", type=int, default=10)
     parser.add_argument("--long", type=float, default=0.0, help="share of passages near the model's limit")
+    parser.add_argument("--sentences", type=float, default=0.25, help="share of passages that are one sentence")
+    parser.add_argument("--siblings", action="store_true", help="the other sentences of a passage's paragraph may be negatives")
     parser.add_argument("--texts", action="store_true", help="keep the texts beside the ids")
     args = parser.parse_args()
     rng = random.Random(args.seed + 1)
     docs = [json.loads(x) for x in (args.work / "docs.jsonl").open(encoding="utf-8")]
     # Every 50th document is for validation alone.
     docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == (args.name == "valid") or args.name == "all"]
-    maker = Maker(docs, args.seed, args.long)
+    maker = Maker(docs, args.seed, args.long, args.sentences)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     by_lang: dict[str, list[int]] = defaultdict(list)
     english: dict[str, list[int]] = defaultdict(list)
@@ -286,6 +283,11 @@ def main() -> None:
     for lang, rows in made.items():
         texts = [t for _, _, t in rows]
         owner = [i for i, _, _ in rows]
+        for i in sorted(set(owner)) if args.siblings else ():
+            if docs[i]["source"] != "wordnet":
+                others = [x.strip() for x in pieces_of(docs[i]["paras"][0])[:8]]
+                texts += others
+                owner += [i] * len(others)
         ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
         queries = [e.ids for e in tokenizer.encode_batch([q for _, q, _ in rows], add_special_tokens=False)]
         matrix, idf = bm25(ids, tokenizer.get_vocab_size())
@@ -307,6 +309,8 @@ def main() -> None:
                 for j in order.tolist():
                     if j == me or owner[j] == owner[me] and sets[j] & mine and len(sets[j] & mine) > 0.3 * len(mine):
                         continue
+                    if args.siblings and owner[j] == owner[me] and len(sets[j] & mine) > 0.7 * len(sets[j]):
+                        continue  # a part of the passage
                     union = len(sets[j] | mine)
                     if len(sets[j] & mine) > 0.7 * union:  # a near-copy is no negative
                         continue
@@ -318,7 +322,7 @@ def main() -> None:
                 below = found[half:]
                 negatives = [*found[:half], *sorted(rng.sample(below, min(half, len(below))), key=lambda x: -x[1])]
                 while len(negatives) < args.negatives + 4:
-                    j = rng.randrange(len(rows))
+                    j = rng.randrange(len(texts))
                     if j != me and owner[j] != owner[me]:
                         negatives.append((j, float(scores[r, j])))
                 passages = [me, *[j for j, _ in negatives]]
