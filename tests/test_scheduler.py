@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import zoo.line
 import zoo.windows
 from fakes import NumberModel, NumberSession, pipeline_of
-from zoo.errors import ScoreError
+from zoo.errors import PluginError, ScoreError
 from zoo.scheduler import Scorer
 from zoo.types import Pair, ShapeRule, Tensors
 
@@ -140,7 +140,9 @@ def test_the_100th_batch_fails_and_what_was_complete_is_given_out_first() -> Non
     with NumberSession(before_batch=breaking_at(100)) as session:
         got: list[float] = []
         results = Scorer(pipeline_of(NumberModel()), session, 4).score(numbered(5000))
-        with pytest.raises(BrokenError, match="batch 100"):
+        with pytest.raises(
+            PluginError, match=r"device failed in a batch of 4 rows of . tokens: BrokenError: batch 100 \(fakes.Num"
+        ):
             got.extend(score for _, score in results)
     assert got == list(range(len(got)))
     assert len(got) >= 100
@@ -177,7 +179,7 @@ def test_a_device_that_refuses_a_batch_ends_the_run() -> None:
         def submit(self, inputs: Tensors) -> None:  # type: ignore[override]  # it never gets so far
             raise BrokenError
 
-    with Refusing() as session, pytest.raises(BrokenError):
+    with Refusing() as session, pytest.raises(PluginError, match="BrokenError"):
         list(Scorer(pipeline_of(NumberModel()), session, 4).score(numbered(50)))
     assert not own_threads()
 

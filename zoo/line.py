@@ -14,7 +14,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from threading import Thread
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from zoo.batching import Batch, batches
 from zoo.belt import Allowance, Belt, Stopped
-from zoo.errors import ScoreError
+from zoo.errors import PluginError, ScoreError, ZooError
 from zoo.pipeline import Pipeline
 from zoo.types import Encodings, Pair, Scores, Session, Tensors
 from zoo.windows import CHARACTERS_AHEAD, WindowSize, take
@@ -162,7 +162,8 @@ class Line:
         for window, batch in self._made:
             self._places.get()
             self._size.start()
-            future = self._pipeline.infer(self._session, batch.inputs)
+            with self._blamed(batch):
+                future = self._pipeline.infer(self._session, batch.inputs)
             self._flying.add(future)
             future.add_done_callback(functools.partial(self._land, window, batch))
         for _ in range(self._flights):  # when every place is free again, everything has been collected
@@ -176,12 +177,29 @@ class Line:
 
     def _collect(self) -> None:
         for window, batch, future in self._landed:
-            self._score(window, batch, self._pipeline.postprocess(future.result()))
+            with self._blamed(batch):
+                outputs = future.result()
+            self._score(window, batch, self._pipeline.postprocess(outputs))
             self._size.scored(len(batch.indices))
             while self._unfinished and not self._unfinished[0].missing:
                 self._finished.put(self._unfinished.popleft())
             self._places.put(None)
         self._finished.end()
+
+    @contextlib.contextmanager
+    def _blamed(self, batch: Batch) -> Iterator[None]:
+        """A session may raise anything; what it raises is the device's fault and not zoo's."""
+        try:
+            yield
+        except (ZooError, CancelledError, Stopped):
+            raise
+        except Exception as error:
+            rows, length = next(iter(batch.inputs.values())).shape
+            owner = type(self._session)
+            raise PluginError(
+                f"the device failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
+                f"({owner.__module__}.{owner.__qualname__})"
+            ) from error
 
     def _score(self, window: Window, batch: Batch, scores: Scores) -> None:
         count = len(batch.indices)
