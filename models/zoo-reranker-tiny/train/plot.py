@@ -1,4 +1,4 @@
-"""Draw the training curves: `plot.py LOG --out training-curve.png`."""
+"""Draw the training curves: `plot.py LOG... --out training-curve.png`, the logs of runs that went on from one another."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ import matplotlib.pyplot as plt
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("log", type=Path)
+    parser.add_argument("logs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "training-curve.png")
     args = parser.parse_args()
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.2), dpi=90)
-    rows = [json.loads(x) for x in args.log.read_text().splitlines()]
+    rows, before = [], 0
+    for log in args.logs:
+        found = [json.loads(x) for x in log.read_text().splitlines()]
+        rows += [{**row, "tokens": before + row["tokens"]} for row in found]
+        before = rows[-1]["tokens"]
+        if log is not args.logs[-1]:
+            for axes in (left, right):
+                axes.axvline(before / 1e6, color="0.8", linewidth=1)
     left.plot([r["tokens"] / 1e6 for r in rows], [r["loss"] for r in rows], linewidth=1)
     checks = [(r["tokens"] / 1e6, r["valid"]) for r in rows if "valid" in r]
     for n, key in enumerate(("en", "zh", "other")):
