@@ -181,14 +181,23 @@ def test_keys_of_many_queries_are_computed() -> None:
 
 
 @pytest.mark.parametrize("owner", ["the step before", "the user"])
-def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(tmp_path: Path, owner: str) -> None:
+@pytest.mark.parametrize("smallest", [100, 0], ids=["weights", "constants too, as past 2 GB"])
+def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(
+    tmp_path: Path, owner: str, smallest: int
+) -> None:
     from zoo_optimum.trim import trim
 
     target = tmp_path / "work" / "2-trim"
     source = (target.with_name("1-export") if owner == "the step before" else tmp_path / "own") / "model.onnx"
     target.mkdir(parents=True)
     source.parent.mkdir()
-    onnx.save(encoder("first"), str(source), save_as_external_data=True, location="weights.bin", size_threshold=100)
+    model = encoder("first")
+    zero = next(tensor for tensor in model.graph.initializer if tensor.name == "zero")
+    model.graph.initializer.remove(zero)
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["zero"], value=zero))
+    onnx.save(
+        model, str(source), save_as_external_data=True, location="weights.bin", size_threshold=smallest, convert_attribute=True
+    )  # fmt: skip
     weights = source.with_name("weights.bin").read_bytes()
     job = Job(kind="trim", model=source, checkpoint=None, target=target, reference=target, task="x", options={})
     assert trim(job)["note"] == "7 nodes compute the first token only, and no keys and values for it"

@@ -37,14 +37,19 @@ def rewrite(graph: Any, nodes: Iterable[Any]) -> None:
 
 
 def without_weights(model: Any) -> Any:
-    """A copy for shape inference, which would serialise every weight twice: large ones become inputs of the same shape."""
+    """A copy for shape inference, which would serialise weights twice and look for files: large ones become inputs of the same shape."""
     from onnx import helper
 
     copy = type(model)(ir_version=model.ir_version, opset_import=model.opset_import)
     copy.graph.name = model.graph.name
-    copy.graph.node.extend(model.graph.node)
     copy.graph.input.extend(model.graph.input)
     copy.graph.output.extend(model.graph.output)
+    for node in model.graph.node:
+        tensor = _constant(node)
+        if tensor is not None and tensor.external_data:
+            copy.graph.input.append(helper.make_tensor_value_info(node.output[0], tensor.data_type, tensor.dims))
+        else:
+            copy.graph.node.append(node)
     for tensor in model.graph.initializer:
         if len(tensor.dims) < 2 and not tensor.external_data:
             copy.graph.initializer.append(tensor)
@@ -59,8 +64,8 @@ def integers_of(graph: Any) -> Iterable[tuple[str, int | None]]:
 
     for node in graph.node:
         if node.op_type == "Constant":
-            tensors = [a.t for a in node.attribute if a.name == "value"]
-            array = numpy_helper.to_array(tensors[0]) if tensors else None
+            tensor = _constant(node)
+            array = numpy_helper.to_array(tensor) if tensor is not None and not tensor.external_data else None
             yield (
                 node.output[0],
                 int(array.item()) if array is not None and array.size == 1 and array.dtype.kind == "i" else None,
@@ -68,6 +73,12 @@ def integers_of(graph: Any) -> Iterable[tuple[str, int | None]]:
     for tensor in graph.initializer:
         if not tensor.external_data and tensor.data_type in (6, 7) and list(tensor.dims) in ([], [1]):
             yield tensor.name, int(numpy_helper.to_array(tensor).item())
+
+
+def _constant(node: Any) -> Any:
+    """The tensor of a Constant node; None of any other, and of one that holds no tensor."""
+    tensors = [a.t for a in node.attribute if a.name == "value"] if node.op_type == "Constant" else []
+    return tensors[0] if tensors else None
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,17 @@ def copied(job: Job, note: str) -> dict[str, Any]:
     return {"note": note}
 
 
-def load_weights(model: Any, folder: Path) -> None:
-    """Bring the numbers that lie beside the graph into it. onnx itself refuses files that are links or have several."""
+def load_weights(model: Any, folder: Path, *, below: float = math.inf) -> None:
+    """Bring the numbers that lie beside the graph into it, all or the small ones.
+
+    onnx itself refuses files that are links or have several.
+    """
     import onnx
 
     attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
     for tensor in (*model.graph.initializer, *attributes):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            tensor.raw_data = mapped(tensor, folder).tobytes()
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and (array := mapped(tensor, folder)).nbytes < below:
+            tensor.raw_data = array.tobytes()
             tensor.ClearField("data_location")
             del tensor.external_data[:]
 

@@ -17,6 +17,7 @@ from typing import Any
 from zoo.checkpoint import model_files
 from zoo_optimum.absorb import absorb
 from zoo_optimum.facts import attribute, integers_of, rewrite, shapes_of
+from zoo_optimum.graphs import SMALLEST_BESIDE, load_weights
 from zoo_optimum.process import Job
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Identity")
@@ -33,6 +34,9 @@ def trim(job: Job) -> dict[str, Any]:
 
     assert job.model
     proto = onnx.load(job.model, load_external_data=False)
+    load_weights(
+        proto, job.model.parent, below=SMALLEST_BESIDE
+    )  # past 2 GB even the constants of a graph lie beside it
     count, absorbed = narrow(proto), absorb(proto)
     for path in model_files(job.model):
         if path != job.model:
