@@ -93,7 +93,10 @@ def test_the_export_makes_the_shipped_file(zoo: Zoo, tiny: Path, tmp_path: Path)
     words = ("--config-path", checkpoint, "--target", "cpu", "--json")
     exported = zoo("export", "zoo-reranker-tiny", *words)
     assert exported.exit_code == 0, exported.stderr
-    assert json.loads(exported.stdout)["steps"][1]["note"] == "7 nodes compute the first token only, and no keys and values for it"
+    assert (
+        json.loads(exported.stdout)["steps"][1]["note"]
+        == "7 nodes compute the first token only, and no keys and values for it"
+    )
     shipped, own = (zoo("run", "zoo-reranker-tiny", "--target", "cpu", "--json", *more) for more in ((), words[:2]))
     logits = [[json.loads(line)["logit"] for line in result.stdout.splitlines()] for result in (shipped, own)]
     assert logits[1] == pytest.approx(logits[0], abs=1e-5)

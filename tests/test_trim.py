@@ -217,7 +217,7 @@ def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: P
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert [step["name"] for step in report["steps"]] == ["export", "trim"]
+    assert [step["name"] for step in report["steps"]] == ["export", "trim", "flash"]
     assert report["steps"][1]["note"] == "7 nodes compute the first token only, and no keys and values for it"
     assert report["steps"][1]["max_rel_error"] < 1e-5
     whole = json.loads(zoo(*words, "--optimize", "none").stdout)

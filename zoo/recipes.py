@@ -54,6 +54,12 @@ STEPS = {
         takes=_facts(AS_EXPORTED),
         space=1.1,
     ),
+    "flash": Step(
+        summary="join each attention into ONNX Runtime's own operator, without a mask where no pair is padded",
+        needs=_facts(GRAPH, FLOAT32, STANDARD),
+        takes=_facts(AS_EXPORTED, STANDARD),
+        space=1.1,
+    ),
     "fuse": Step(
         summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
         needs=_facts(GRAPH, AS_EXPORTED),
@@ -89,7 +95,7 @@ STEPS = {
 }
 """Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
 
-ONLY_FASTER = frozenset({"trim"})
+ONLY_FASTER = frozenset({"trim", "flash"})
 """Steps that no device needs: not done to a file that came with the checkpoint, or its user would wait for a copy."""
 
 CHANGES_PRECISION: Mapping[str, Precision] = {"half": "fp16", "quantise": "int8", "compress": "int8"}

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from zoo_optimum.facts import attribute, integers_of, rewrite, shapes_of
-
-
-@dataclass(frozen=True)
-class Projected:
-    """``tokens`` (batch, token, feature) times ``weight`` (feature, heads * size) plus ``bias``, split into heads."""
-
-    tokens: str
-    weight: str
-    bias: str
-    features: int
-    heads: int
-    size: int
-    scales: tuple[str, ...]
-    """Single numbers that it is multiplied by."""
+from zoo_optimum.attention import Projected, Reading
+from zoo_optimum.facts import rewrite
 
 
 def absorb(model: Any) -> bool:
@@ -30,12 +15,8 @@ def absorb(model: Any) -> bool:
 
 class _Absorbing:
     def __init__(self, model: Any) -> None:
-        self._graph = model.graph
-        self._shapes = shapes_of(model)
-        self._weights = {tensor.name for tensor in model.graph.initializer} | set(dict(integers_of(model.graph)))
-        self._makers = {name: node for node in model.graph.node for name in node.output}
-        self._readers = Counter(name for node in model.graph.node for name in set(node.input))
-        self._readers.update(output.name for output in model.graph.output)
+        self._reading = Reading(model)
+        self._graph = self._reading.graph
 
     def run(self) -> bool:
         for softmax in self._graph.node:
@@ -43,83 +24,31 @@ class _Absorbing:
                 continue
             products = [n for n in self._graph.node if n.op_type == "MatMul" and n.input[0] == softmax.output[0]]
             scores = self._scores(softmax.input[0])
-            if len(products) != 1 or scores is None or self._readers[softmax.output[0]] != 1:
+            if len(products) != 1 or scores is None or self._reading.readers[softmax.output[0]] != 1:
                 continue
-            keys, values = (
-                self._projected(scores.input[1], keys=True),
-                self._projected(products[0].input[1], keys=False),
-            )
+            keys = self._reading.projected(scores.input[1], keys=True)
+            values = self._reading.projected(products[0].input[1], keys=False)
             if keys and values and not values.scales:
                 self._replace(scores, keys, products[0], values)
                 return True
         return False
 
     def _one_query(self, name: str) -> bool:
-        shape = self._shapes.get(name, [])
+        shape = self._reading.shapes.get(name, [])
         return len(shape) == 4 and shape[2] == 1
 
     def _scores(self, name: str) -> Any:
         """The product of queries and keys behind what a softmax reads: masks may be added in between."""
-        node = self._makers.get(name)
-        while node is not None and node.op_type == "Add" and self._readers[node.output[0]] == 1:
-            found = [self._makers[x] for x in node.input if x in self._makers and self._one_query(x)]
+        node = self._reading.makers.get(name)
+        while node is not None and node.op_type == "Add" and self._reading.readers[node.output[0]] == 1:
+            found = [self._reading.makers[x] for x in node.input if x in self._reading.makers and self._one_query(x)]
             node = next((x for x in found if x.op_type in ("MatMul", "Add") and self._heads(x) > 1), None)
-        if node is None or node.op_type != "MatMul" or self._readers[node.output[0]] != 1:
+        if node is None or node.op_type != "MatMul" or self._reading.readers[node.output[0]] != 1:
             return None
         return node if self._one_query(node.input[0]) else None
 
     def _heads(self, node: Any) -> int:
-        return self._shapes.get(node.output[0], [0, 0])[1] or 0
-
-    def _projected(self, name: str, *, keys: bool) -> Projected | None:
-        """What ``name``, the keys turned for a product or the values, is made of."""
-        scales: list[str] = []
-        node = self._step(name, "Mul", "Transpose")
-        while node is not None and node.op_type == "Mul":
-            single = [x for x in node.input if self._shapes.get(x) in ([], [1])]
-            if len(single) != 1:
-                return None
-            scales += single
-            node = self._step(next(x for x in node.input if x != single[0]), "Mul", "Transpose")
-        order = [0, 1, 2, 3]
-        while node is not None and node.op_type == "Transpose":
-            before = attribute(node, "perm", [3, 2, 1, 0])
-            if len(before) != 4:
-                return None
-            order = [before[axis] for axis in order]
-            node = self._step(node.input[0], "Transpose", "Reshape")
-        if node is None or order != ([0, 2, 3, 1] if keys else [0, 2, 1, 3]):
-            return None
-        split = self._shapes.get(node.output[0], [])
-        product, bias = self._step(node.input[0], "Add", "MatMul"), ""
-        if product is not None and product.op_type == "Add":
-            bias = next((x for x in product.input if len(self._shapes.get(x, [])) == 1), "")
-            if not bias:
-                return None
-            product = self._step(next(x for x in product.input if x != bias), "MatMul")
-        if product is None or product.op_type != "MatMul" or not self._constant(product.input[1]):
-            return None
-        tokens, weight = product.input
-        sizes, (heads, size) = self._shapes.get(weight, []), split[2:] if len(split) == 4 else (None, None)
-        if (
-            len(self._shapes.get(tokens, [])) != 3
-            or len(sizes) != 2
-            or not heads
-            or not size
-            or sizes[1] != heads * size
-        ):
-            return None
-        return Projected(tokens, weight, bias, sizes[0] or 0, heads, size, tuple(scales))
-
-    def _step(self, name: str, *kinds: str) -> Any:
-        """The node that makes ``name`` for one reader alone, if it is of these kinds."""
-        node = self._makers.get(name)
-        return node if node is not None and node.op_type in kinds and self._readers[name] == 1 else None
-
-    def _constant(self, name: str) -> bool:
-        """A weight, or one that is cast when it is loaded."""
-        node = self._makers.get(name)
-        return name in self._weights or (node is not None and node.op_type == "Cast" and node.input[0] in self._weights)
+        return self._reading.shapes.get(node.output[0], [0, 0])[1] or 0
 
     def _replace(self, scores: Any, keys: Projected, mixed: Any, values: Projected) -> None:
         import numpy as np

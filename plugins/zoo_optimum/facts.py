@@ -29,6 +29,7 @@ def rewrite(graph: Any, nodes: Iterable[Any]) -> None:
     for node in reversed(list(nodes)):
         if read.intersection(node.output):
             read.update(node.input)
+            read.update(x for a in node.attribute if a.HasField("g") for inner in a.g.node for x in inner.input)
             kept.append(node)
     weights = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.node[:], graph.value_info[:], graph.initializer[:]

@@ -1,4 +1,4 @@
-"""The steps after the export, each from one model file to one folder: fuse, simplify, half, quantise, compress. They need no torch."""
+"""The steps after the export, each from one model file to one folder. They need no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_optimum.compress import compress
+from zoo_optimum.flash import flash
 from zoo_optimum.graphs import LARGEST_SINGLE_FILE, copied, declare_operators, save, widened, with_shapes, within_reach
 from zoo_optimum.process import Job
 from zoo_optimum.trim import trim
@@ -92,6 +93,7 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "half": half,
     "quantise": quantise,
     "trim": trim,
+    "flash": flash,
     "compress": compress,
 }
 

@@ -48,6 +48,27 @@ def copied(job: Job, note: str) -> dict[str, Any]:
     return {"note": note}
 
 
+def save_nodes(model: Any, job: Job) -> None:
+    """Write a graph whose weights stay as they are: those beside it are moved here from the step before; a user's own are copied."""
+    import onnx
+
+    assert job.model
+    for path in model_files(job.model):
+        if path != job.model:
+            ours = path.resolve().is_relative_to(job.target.resolve().parent)
+            (shutil.move if ours else shutil.copyfile)(path, job.target / path.name)
+    onnx.save(model, str(job.output))  # which leaves weights kept apart where they are
+
+
+def load_nodes(model: Path) -> Any:
+    """A graph without its large weights: past 2 GB even the constants of a graph lie beside it."""
+    import onnx
+
+    proto = onnx.load(model, load_external_data=False)
+    load_weights(proto, model.parent, below=SMALLEST_BESIDE)
+    return proto
+
+
 def load_weights(model: Any, folder: Path, *, below: float = math.inf) -> None:
     """Bring the numbers that lie beside the graph into it, all or the small ones.
 

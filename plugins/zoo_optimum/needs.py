@@ -11,6 +11,7 @@ from zoo.errors import NotInstalledError, PluginError
 MODULES = {
     "export": ("torch", "transformers", "optimum.exporters.onnx", "onnx"),
     "trim": ("onnx",),
+    "flash": ("onnx", "onnxruntime"),
     "fuse": ("onnx", "onnxruntime", "sympy"),
     "simplify": ("onnx", "onnxsim"),
     "half": ("onnx", "onnxruntime"),

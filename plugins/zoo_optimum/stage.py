@@ -25,6 +25,7 @@ Quality is judged on labelled data."""
 TOLERANCES = {
     "export": EXACT,
     "trim": EXACT,
+    "flash": EXACT,
     "fuse": EXACT,
     "simplify": EXACT,
     "half": HALF,

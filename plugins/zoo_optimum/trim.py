@@ -9,15 +9,13 @@ q (X Wk)^T is (q Wk^T) X^T, and p (X Wv) is (p X) Wv, a product with the tokens 
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from zoo.checkpoint import model_files
 from zoo_optimum.absorb import absorb
 from zoo_optimum.facts import attribute, integers_of, rewrite, shapes_of
-from zoo_optimum.graphs import SMALLEST_BESIDE, load_weights
+from zoo_optimum.graphs import load_nodes, save_nodes
 from zoo_optimum.process import Job
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Identity")
@@ -29,20 +27,11 @@ ALL_ROWS = "nothing trimmed: no node that picks the first token was found, or al
 
 
 def trim(job: Job) -> dict[str, Any]:
-    """Write the trimmed graph beside the same weights, which are moved here from the step before; a user's own are copied."""
-    import onnx
-
+    """Write the trimmed graph beside the same weights."""
     assert job.model
-    proto = onnx.load(job.model, load_external_data=False)
-    load_weights(
-        proto, job.model.parent, below=SMALLEST_BESIDE
-    )  # past 2 GB even the constants of a graph lie beside it
+    proto = load_nodes(job.model)
     count, absorbed = narrow(proto), absorb(proto)
-    for path in model_files(job.model):
-        if path != job.model:
-            ours = path.resolve().is_relative_to(job.target.resolve().parent)
-            (shutil.move if ours else shutil.copyfile)(path, job.target / path.name)
-    onnx.save(proto, str(job.output))  # which leaves weights kept apart where they are
+    save_nodes(proto, job)
     if not count:
         return {"note": ALL_ROWS}
     note = f"{count} nodes compute the first token only"
