@@ -78,7 +78,7 @@ class _Joining:
         mask = next((x for x in masked.input if self._hides_padding(x)), "") if masked else ""
         if not mask:
             return None
-        product, scales = self._scaled(next(x for x in masked.input if x != mask))
+        product, scales = self._scaled(next((x for x in masked.input if x != mask), ""))
         mixed = self._only_reader(softmax.output[0], "MatMul")
         if product is None or mixed is None or mixed.input[0] != softmax.output[0]:
             return None
@@ -95,7 +95,7 @@ class _Joining:
         if len(shapes) > 1 or not whole:
             return None
         scale = math.prod([*scales, *(self._number(name) for name in (*queries.scales, *keys.scales))])
-        return Attention(queries, keys, values, scale, merged.output[0])
+        return Attention(queries, keys, values, scale, merged.output[0]) if math.isfinite(scale) else None
 
     def _scaled(self, name: str) -> tuple[Any, list[float]]:
         """The product behind ``name``, and the numbers it is multiplied by on the way."""
@@ -106,8 +106,8 @@ class _Joining:
             if not scalar or (node.op_type == "Div" and scalar != node.input[1]):
                 return None, []
             number = self._number(scalar)
-            scales.append(number if node.op_type == "Mul" else 1 / number)
-            node = self._reading.step(next(x for x in node.input if x != scalar), "MatMul", "Mul", "Div")
+            scales.append(number if node.op_type == "Mul" else 1 / number if number else math.nan)
+            node = self._reading.step(next((x for x in node.input if x != scalar), ""), "MatMul", "Mul", "Div")
         return node, scales
 
     def _only_reader(self, name: str, kind: str) -> Any:
