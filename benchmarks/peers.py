@@ -56,13 +56,21 @@ def zoo(args: argparse.Namespace) -> Score:
     return lambda pairs, rows: [score for _, score in run.scorer.score(Pair(*pair) for pair in pairs)]
 
 
-def _loop(args: argparse.Namespace, *, budget: int | None) -> Score:
-    import numpy as np
-    import onnxruntime
+def cutting_tokenizer(args: argparse.Namespace) -> Any:
+    """The checkpoint's tokenizer, which cuts passages and pads nothing."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
+    tokenizer.no_padding()
     tokenizer.enable_truncation(args.max_length, strategy="only_second")
+    return tokenizer
+
+
+def _loop(args: argparse.Namespace, *, budget: int | None) -> Score:
+    import numpy as np
+    import onnxruntime
+
+    tokenizer = cutting_tokenizer(args)
     pad = tokenizer.token_to_id("<pad>") or 0
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
@@ -297,14 +305,9 @@ def make_pairs(count: int, corpus: Sequence[Path]) -> list[tuple[str, str]]:
 
 def arithmetic(args: argparse.Namespace, pairs: Pairs) -> float:
     """Floating-point operations of the matrix products of an encoder over ``pairs``, every token in every layer."""
-    from tokenizers import Tokenizer
-
     config = json.loads((args.checkpoint / "config.json").read_text(encoding="utf-8"))
     layers, hidden, wide = (config[key] for key in ("num_hidden_layers", "hidden_size", "intermediate_size"))
-    tokenizer = Tokenizer.from_file(str(args.checkpoint / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(args.max_length, strategy="only_second")
-    tokens = [len(encoding.ids) for encoding in tokenizer.encode_batch(list(pairs))]
+    tokens = [len(encoding.ids) for encoding in cutting_tokenizer(args).encode_batch(list(pairs))]
     weights = 4 * hidden * hidden + 2 * hidden * wide
     return sum(2.0 * layers * (length * weights + 2 * length * length * hidden) for length in tokens)
 

@@ -18,11 +18,8 @@ FP16_COST = (
 INT8_COST = "scores move, by how much depends on the model: 'zoo export --precision int8 --quality DIR' measures it on labelled data"
 NO_VNNI = "this CPU has no int8 dot product (VNNI), so int8 is no faster here and may saturate; "
 RECIPES: Mapping[Precision, tuple[str, ...]] = {
-    "fp32": (
-        "export",
-        "trim",
-        "flash",
-    ),  # fusing more buys nothing in float32, and costs 10.7 GB of memory to make at full size
+    # Fusing more buys nothing in float32, and costs 10.7 GB of memory to make at full size.
+    "fp32": ("export", "trim", "flash"),
     "fp16": ("export", "half"),
     "int8": ("export", "fuse", "quantise"),  # fused attention is quantised as one operator
 }

@@ -22,14 +22,14 @@ class _Absorbing:
         for softmax in self._graph.node:
             if softmax.op_type != "Softmax" or not self._one_query(softmax.output[0]):
                 continue
-            products = [n for n in self._graph.node if n.op_type == "MatMul" and n.input[0] == softmax.output[0]]
+            mixed = self._reading.only_reader(softmax.output[0], "MatMul")
             scores = self._scores(softmax.input[0])
-            if len(products) != 1 or scores is None or self._reading.readers[softmax.output[0]] != 1:
+            if mixed is None or mixed.input[0] != softmax.output[0] or scores is None:
                 continue
             keys = self._reading.projected(scores.input[1], keys=True)
-            values = self._reading.projected(products[0].input[1], keys=False)
+            values = self._reading.projected(mixed.input[1], keys=False)
             if keys and values and not values.scales:
-                self._replace(scores, keys, products[0], values)
+                self._replace(scores, keys, mixed, values)
                 return True
         return False
 

@@ -85,6 +85,11 @@ class Reading:
         node = self.makers.get(name)
         return node if node is not None and node.op_type in kinds and self.readers[name] == 1 else None
 
+    def only_reader(self, name: str, kind: str) -> Any:
+        """The one node that reads ``name``, if it is of this kind."""
+        readers = [node for node in self.graph.node if name in node.input]
+        return readers[0] if len(readers) == self.readers[name] == 1 and readers[0].op_type == kind else None
+
     def constant(self, name: str) -> bool:
         """A weight, or one that is cast or turned when it is loaded."""
         while name not in self.weights:

@@ -23,7 +23,6 @@ MASK = "attention_mask"
 NOTHING_FOUND = "no attention was joined: the graph has another form, or another mask than one of padding"
 HIDDEN = -1e4
 """What masks add to hidden keys is this or less: BERT's first exporters wrote -10,000, today's the smallest float."""
-INT32, FLOAT, BOOL = 6, 1, 9
 
 
 def flash(job: Job) -> dict[str, Any]:
@@ -79,20 +78,19 @@ class _Joining:
         if not mask:
             return None
         product, scales = self._scaled(next((x for x in masked.input if x != mask), ""))
-        mixed = self._only_reader(softmax.output[0], "MatMul")
+        mixed = reading.only_reader(softmax.output[0], "MatMul")
         if product is None or mixed is None or mixed.input[0] != softmax.output[0]:
             return None
-        turned = self._only_reader(mixed.output[0], "Transpose")
-        merged = self._only_reader(turned.output[0], "Reshape") if turned else None
+        turned = reading.only_reader(mixed.output[0], "Transpose")
+        merged = reading.only_reader(turned.output[0], "Reshape") if turned else None
         if merged is None or attribute(turned, "perm", []) != [0, 2, 1, 3]:
             return None
         queries, values = (reading.projected(x, keys=False) for x in (product.input[0], mixed.input[1]))
         keys = reading.projected(product.input[1], keys=True)
         if not queries or not keys or not values or values.scales:
             return None
-        shapes = {(part.tokens, part.heads, part.size, bool(part.bias)) for part in (queries, keys, values)}
-        whole = len(reading.shapes.get(merged.output[0], [])) == 3
-        if len(shapes) > 1 or not whole:
+        forms = {(part.tokens, part.heads, part.size, bool(part.bias)) for part in (queries, keys, values)}
+        if len(forms) > 1 or len(reading.shapes.get(merged.output[0], [])) != 3:
             return None
         scale = math.prod([*scales, *(self._number(name) for name in (*queries.scales, *keys.scales))])
         return Attention(queries, keys, values, scale, merged.output[0]) if math.isfinite(scale) else None
@@ -110,17 +108,13 @@ class _Joining:
             node = self._reading.step(next((x for x in node.input if x != scalar), ""), "MatMul", "Mul", "Div")
         return node, scales
 
-    def _only_reader(self, name: str, kind: str) -> Any:
-        readers = [node for node in self._model.graph.node if name in node.input]
-        return readers[0] if len(readers) == self._reading.readers[name] == 1 and readers[0].op_type == kind else None
-
     def _hides_padding(self, name: str) -> bool:
         """Whether it is 0 for keys that ``attention_mask`` shows and a large negative number for others, whatever the query: by trying."""
         if name not in self._masks:
             mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], np.int64)
-            given = self._value(name, {given.name: mask for given in self._model.graph.input})
+            value = self._value(name, {given.name: mask for given in self._model.graph.input})
             try:
-                added = np.broadcast_to(given, (3, 1, 5, 5)) if given is not None else None
+                added = np.broadcast_to(value, (3, 1, 5, 5)) if value is not None else None
             except ValueError:
                 added = None
             shown = np.broadcast_to(mask[:, None, None, :], (3, 1, 5, 5)) == 1
@@ -163,16 +157,16 @@ class _Joining:
             return None
 
     def _mask_nodes(self) -> list[Any]:
-        from onnx import helper
+        from onnx import TensorProto, helper
 
         return [
-            helper.make_node("Cast", [MASK], ["flash/keys"], name="flash/keys", to=INT32),
+            helper.make_node("Cast", [MASK], ["flash/keys"], name="flash/keys", to=TensorProto.INT32),
             helper.make_node("ReduceMin", ["flash/keys"], ["flash/least"], name="flash/least", keepdims=0),
-            helper.make_node("Cast", ["flash/least"], ["flash/unpadded"], name="flash/unpadded", to=BOOL),
+            helper.make_node("Cast", ["flash/least"], ["flash/unpadded"], name="flash/unpadded", to=TensorProto.BOOL),
         ]
 
     def _nodes(self, attention: Attention) -> list[Any]:
-        from onnx import helper
+        from onnx import TensorProto, helper
 
         name, parts = attention.output, (attention.queries, attention.keys, attention.values)
         before, bias = [], ""
@@ -196,7 +190,7 @@ class _Joining:
                 mask_filter_value=float(np.finfo(np.float32).min),
             )
             width = attention.queries.heads * attention.queries.size
-            output = helper.make_tensor_value_info(made, FLOAT, ["batch", "token", width])
+            output = helper.make_tensor_value_info(made, TensorProto.FLOAT, ["batch", "token", width])
             return helper.make_graph([node], label, [], [output])
 
         choice = {"then_branch": branch("unpadded", ""), "else_branch": branch("padded", "flash/keys")}
