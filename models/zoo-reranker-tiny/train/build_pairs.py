@@ -1,4 +1,4 @@
-"""Turn `docs.jsonl` into tokenised training groups: a query, its passage, and hard and random negatives.
+"""Turn titled sections into tokenised training groups: a query, its passage, and hard and random negatives.
 
     build_pairs.py --work WORK --tokenizer WORK/base/tokenizer.json --queries 60000 [--seed 0] [--name train] [--sentences 0.25]
 
@@ -10,6 +10,7 @@ over the same language's passages, other sections of the same document, and rand
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import pickle
@@ -18,6 +19,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import jieba.posseg
 import numpy as np
 from scipy import sparse
 from tokenizers import Tokenizer
@@ -26,6 +28,7 @@ SHARE = {"en": 0.44, "zh": 0.24}  # the remaining languages share the rest evenl
 # English has enough sources to choose: how often each is drawn (a section, then a passage of it).
 ENGLISH = {"encyclopedia": 0.40, "wordnet": 0.12, "factbook-prose": 0.12, "factbook-fact": 0.03, "descriptions-en": 0.14,
            "python-doc": 0.05, "postgresql-doc": 0.04, "rust-doc": 0.03, "libreoffice-help": 0.05, "debian-handbook": 0.02}
+OFTEN = {"wesnoth": 3, "libreoffice-help": 0.4}  # prose before the help of an office program
 QUESTION = {
     "en": ["what", "which", "who", "when", "where", "how many", "what", "which", "why", "how"],
     "zh": ["什么", "哪个", "谁", "什么时候", "哪里", "多少", "为什么", "哪些", "怎么"],
@@ -42,6 +45,9 @@ ASKED = {
     "fr": (("quand", "en quelle année"), ("combien",), ("qui", "quel", "où")), "es": (("cuándo", "en qué año"), ("cuántos", "cuánto"), ("quién", "qué", "dónde")),
     "de": (("wann", "in welchem Jahr"), ("wie viele",), ("wer", "was", "wo")),
 }
+# The same by part of speech, as jieba tags it.
+ASKED_ZH = {"nr": ("谁", "哪位"), "ns": ("哪里", "什么地方", "哪个地方"), "nt": ("哪个组织", "什么机构"), "nz": ("什么", "哪个"), "t": ("什么时候", "哪一年", "何时"),
+            "m": ("多少", "几", "多少"), "n": ("什么", "哪个", "哪些", "什么"), "vn": ("什么",), "v": ("怎么", "如何", "做什么"), "a": ("怎样",)}
 YEAR, NUMBER = re.compile(r"1\d{3}|20\d\d"), re.compile(r"\d+")
 TITLE = {
     "encyclopedia-en": ["who was {}?", "what is {}?", "{}", "tell me about {}", "what was {}?", "who is {}?", "facts about {}"],
@@ -55,6 +61,7 @@ LEMMA = ["what is {}?", "what is a {}?", "{}", "define {}", "what does {} mean?"
 GLOSS = ["{l}: {g}", "{L} is {g}.", "The {l}, {also}is {g}.", "{g} ({l})", "A {l} is {k}: {g}.", "{L} - {k}. {g}", "{L} ({k}), {g}"]
 SPLIT = re.compile(r"(?<=[。！？；])|(?<=[.!?;]) ")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+KANA = re.compile(r"[\u3040-\u30ff]")
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
 
@@ -66,8 +73,8 @@ def pieces_of(paragraph: str) -> list[str]:
 class Maker:
     """Writes queries for passages; one random stream, so a seed fixes everything."""
 
-    def __init__(self, docs: list[dict], seed: int, long: float, sentences: float) -> None:
-        self.long, self.sentences = long, sentences
+    def __init__(self, docs: list[dict], seed: int, long: float, sentences: float, fill: bool) -> None:
+        self.long, self.sentences, self.fill = long, sentences, fill
         self.rng = random.Random(seed)
         self.docs = docs
         self.df: dict[str, Counter[str]] = defaultdict(Counter)
@@ -92,7 +99,9 @@ class Maker:
         """Words for spaced scripts; runs of two or three characters for Chinese and Japanese."""
         out: list[str] = []
         for run in re.findall(r"[\u3040-\u30ff\u3400-\u9fff]+|[^\W\u3040-\u30ff\u3400-\u9fff]+", text):
-            if CJK.match(run):
+            if self.fill and CJK.match(run) and not KANA.search(run):
+                out += jieba.cut(run)
+            elif CJK.match(run):
                 at = 0
                 while at < len(run):
                     step = self.rng.choice((2, 2, 3))
@@ -133,6 +142,8 @@ class Maker:
         units = self.units(sentence)
         if len(units) < 4:
             return sentence
+        if self.fill and lang == "zh" and rng.random() < 0.8:
+            return self.question(sentence)
         size = rng.randint(1, max(1, min(6, len(units) // 3)))
         at = rng.randrange(len(units) - size + 1)
         wh = rng.choice(QUESTION.get(lang, ["?"]))
@@ -157,16 +168,40 @@ class Maker:
         text = " ".join(self.swap(parts, 0.12))
         return (text[:1].upper() + text[1:] if rng.random() < 0.7 else text) + rng.choice(("?", "?", " ?", ""))
 
+    def question(self, sentence: str) -> str:
+        """A question in Chinese whose answer is a word cut out of the sentence, with the question word that its kind of word asks for."""
+        rng = self.rng
+        words = [(w.word, w.flag) for w in jieba.posseg.cut(sentence) if w.word.strip()]
+        kinds = [(i, key) for i, (word, flag) in enumerate(words) for key in [next((k for k in ASKED_ZH if flag.startswith(k)), "")] if key]
+        if len(words) < 4 or not kinds:
+            return sentence
+        named = [x for x in kinds if x[1] in ("nr", "ns", "nt", "nz", "t", "m")]
+        at, key = rng.choice(named if named and rng.random() < 0.65 else kinds)
+        wh = rng.choice(ASKED_ZH[key])
+        left = [w for w, _ in words[:at]]
+        right = [w for w, _ in words[at + 1 :]]
+        # A clause of it, and not quite in its words.
+        for stop in "，。；：！？,;:!?":
+            if stop in left and rng.random() < 0.7:
+                left = left[len(left) - left[::-1].index(stop) :]
+            if stop in right and rng.random() < 0.7:
+                right = right[: right.index(stop)]
+        left, right = left[-rng.randint(4, 14) :], right[: rng.randint(3, 12)]
+        drop = rng.choice((0.0, 0.1, 0.25))
+        left, right = ([w for w in part if rng.random() > drop * 3 / (1 + self.weight(w, "zh"))] for part in (left, right))
+        parts = [*left, wh, *right] if rng.random() < 0.75 else [*right, "，", *left, wh] if right else [*left, wh]
+        return "".join(parts).strip("，。；：！、 ") + rng.choice(("？", "?", "", "呢？"))
+
     def title(self, doc: dict) -> str:
         templates = TITLE.get(f"{doc['source']}-{doc['lang']}") or TITLE.get(doc["lang"], ["{}"])
         if doc.get("about") and self.rng.random() < 0.15:
             return f"{doc['about']} {self.keywords(doc['paras'][0], doc['lang'])}"
         return self.rng.choice(templates).format(str(doc["title"]).strip("。.?？"))
 
-    def section(self, doc: dict) -> tuple[str, str]:
-        """(query, passage) of an ordinary titled section."""
-        rng, lang = self.rng, doc["lang"]
-        paras = doc["paras"]
+    def section(self, at_doc: int) -> tuple[str, str, frozenset[int]]:
+        """(query, passage, documents it holds) of an ordinary titled section."""
+        rng, doc = self.rng, self.docs[at_doc]
+        lang, paras, holds = doc["lang"], doc["paras"], {at_doc}
         size = rng.random()
         at = rng.randrange(len(paras))
         if size < self.sentences:
@@ -178,7 +213,17 @@ class Maker:
         if size > 1 - self.long:  # as long as the model reads
             start = rng.randrange(len(paras))
             most = rng.randint(700, 2200) if lang not in ("zh", "ja", "ko") else rng.randint(250, 620)
-            text = ("" if lang in ("zh", "ja") else " ").join([*paras[start:], *paras[:start]])[:most]
+            parts = [*paras[start:], *paras[:start]]
+            while self.fill and sum(map(len, parts)) < most and len(holds) < 12:
+                # What follows it in its source, or precedes it: a passage that says many things, one of them asked for.
+                near = at_doc + (len(holds) if rng.random() < 0.7 else -len(holds))
+                if not 0 <= near < len(self.docs) or (self.docs[near]["lang"], self.docs[near]["source"]) != (lang, doc["source"]) or near in holds:
+                    break
+                holds.add(near)
+                beside = ("" if lang in ("zh", "ja") else " ").join(self.docs[near]["paras"])
+                room = most - sum(map(len, parts))
+                parts = [*parts, beside] if rng.random() < 0.5 else [beside[-room:], *parts]
+            text = ("" if lang in ("zh", "ja") else " ").join(parts)[:most]
         else:
             text = text[: 900 if lang not in ("zh", "ja", "ko") else 450]
         sentences = [x.strip() for x in SPLIT.split(text) if x and len(x.strip()) > 8] or [text]
@@ -204,7 +249,7 @@ class Maker:
             units = self.units(rng.choice(sentences))
             start = rng.randrange(max(1, len(units) - 3))
             query = self.join(self.swap(units[start : start + rng.randint(2, 9)], 0.2), lang)
-        return query[:320], text
+        return query[:320], text, frozenset(holds)
 
     def gloss(self, doc: dict) -> str:
         lemmas = doc["lemmas"]
@@ -249,14 +294,23 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=10)
     parser.add_argument("--long", type=float, default=0.0, help="share of passages near the model's limit")
     parser.add_argument("--sentences", type=float, default=0.25, help="share of passages that are one sentence")
+    parser.add_argument("--docs", default="docs", help="names of the files of sections, joined by commas")
+    parser.add_argument("--share", default="", help="shares of languages, as zh=0.4,en=0.36")
+    parser.add_argument("--fill", action="store_true", help="long passages run on into the sections around them")
     parser.add_argument("--siblings", action="store_true", help="the other sentences of a passage's paragraph may be negatives")
     parser.add_argument("--texts", action="store_true", help="keep the texts beside the ids")
     args = parser.parse_args()
     rng = random.Random(args.seed + 1)
-    docs = [json.loads(x) for x in (args.work / "docs.jsonl").open(encoding="utf-8")]
+    docs = [json.loads(x) for name in args.docs.split(",") for x in (args.work / f"{name}.jsonl").open(encoding="utf-8")]
     # Every 50th document is for validation alone.
-    docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == (args.name == "valid") or args.name == "all"]
-    maker = Maker(docs, args.seed, args.long, args.sentences)
+    docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == args.name.startswith("valid") or args.name == "all"]
+    share_of = SHARE | {k: float(v) for k, _, v in (x.partition("=") for x in args.share.split(",") if x)}
+    if args.fill:  # much of what is called Chinese is not translated
+        for doc in docs:
+            if doc["lang"] == "zh":
+                doc["paras"] = [x for x in doc["paras"] if 2 * len(CJK.findall(x)) > len(x)]
+        docs = [doc for doc in docs if doc["paras"]]
+    maker = Maker(docs, args.seed, args.long, args.sentences, args.fill)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     by_lang: dict[str, list[int]] = defaultdict(list)
     english: dict[str, list[int]] = defaultdict(list)
@@ -266,28 +320,33 @@ def main() -> None:
             english[kind if kind != "factbook" else "factbook-fact" if doc["queries"] else "factbook-prose"].append(i)
         by_lang[doc["lang"]].append(i)
     kinds = [k for k in ENGLISH if english[k]]
-    others = [x for x in sorted(by_lang) if x not in SHARE]
-    quota = {lang: int(args.queries * SHARE.get(lang, (1 - sum(SHARE.values())) / len(others))) for lang in sorted(by_lang)}
+    others = [x for x in sorted(by_lang) if x not in share_of]
+    quota = {lang: int(args.queries * share_of.get(lang, (1 - sum(share_of.values())) / len(others))) for lang in sorted(by_lang)}
     sources: Counter[str] = Counter()
-    made: dict[str, list[tuple[int, str, str]]] = {}
+    # A section a paragraph long is drawn less often than one that fills passages.
+    heavy = {lang: list(itertools.accumulate(sum(map(len, docs[i]["paras"])) ** 0.5 * OFTEN.get(docs[i]["source"], 1) for i in rows)) for lang, rows in by_lang.items() if args.fill}
+    made: dict[str, list[tuple[frozenset[int], str, str]]] = {}
     for lang, count in quota.items():
         rows = []
         for _ in range(count):
-            i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])
-            query, text = maker.entry(docs[i]) if docs[i]["source"] == "wordnet" else maker.section(docs[i])
+            if lang != "en" and args.fill:
+                (i,) = rng.choices(by_lang[lang], cum_weights=heavy[lang])
+            else:
+                i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])
+            query, text, holds = (*maker.entry(docs[i]), frozenset([i])) if docs[i]["source"] == "wordnet" else maker.section(i)
             if len(query.strip()) >= 2 and len(text.strip()) >= 2:
-                rows.append((i, query.strip(), text.strip()))
+                rows.append((holds, query.strip(), text.strip()))
                 sources[f"{docs[i]['source']}\t{lang}"] += 1
         made[lang] = rows
     groups = []
     for lang, rows in made.items():
         texts = [t for _, _, t in rows]
         owner = [i for i, _, _ in rows]
-        for i in sorted(set(owner)) if args.siblings else ():
+        for i in sorted(set().union(*owner)) if args.siblings else ():
             if docs[i]["source"] != "wordnet":
                 others = [x.strip() for x in pieces_of(docs[i]["paras"][0])[:8]]
                 texts += others
-                owner += [i] * len(others)
+                owner += [frozenset([i])] * len(others)
         ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
         queries = [e.ids for e in tokenizer.encode_batch([q for _, q, _ in rows], add_special_tokens=False)]
         matrix, idf = bm25(ids, tokenizer.get_vocab_size())
@@ -306,25 +365,33 @@ def main() -> None:
                 order = best[r][np.argsort(-scores[r, best[r]], kind="stable")]
                 mine = sets[me]
                 found = []
+                asked = set(block[r])
                 for j in order.tolist():
-                    if j == me or owner[j] == owner[me] and sets[j] & mine and len(sets[j] & mine) > 0.3 * len(mine):
+                    akin = not owner[j].isdisjoint(owner[me])
+                    if j == me or akin and sets[j] & mine and len(sets[j] & mine) > 0.3 * len(mine):
                         continue
-                    if args.siblings and owner[j] == owner[me] and len(sets[j] & mine) > 0.7 * len(sets[j]):
+                    if akin and len(owner[me]) + len(owner[j]) > 2 and len(asked & sets[j]) >= 0.8 * len(asked & mine):
+                        continue  # holds the same section, and the words asked for
+                    if args.siblings and akin and len(sets[j] & mine) > 0.7 * len(sets[j]):
                         continue  # a part of the passage
                     union = len(sets[j] | mine)
                     if len(sets[j] & mine) > 0.7 * union:  # a near-copy is no negative
                         continue
-                    if len(set(block[r]) & sets[j]) >= len(set(block[r]) & mine) and len(set(block[r]) - sets[j]) == 0:
+                    if len(asked & sets[j]) >= len(asked & mine) and len(asked - sets[j]) == 0:
                         continue  # holds every word of the query: likely relevant too
                     found.append((j, float(scores[r, j])))
                 # The top, and as many from further down: a reranker meets both.
                 half = args.negatives // 2
                 below = found[half:]
                 negatives = [*found[:half], *sorted(rng.sample(below, min(half, len(below))), key=lambda x: -x[1])]
-                while len(negatives) < args.negatives + 4:
+                for _ in range(1000):
+                    if len(negatives) >= args.negatives + 4:
+                        break
                     j = rng.randrange(len(texts))
-                    if j != me and owner[j] != owner[me]:
+                    if j != me and owner[j].isdisjoint(owner[me]):
                         negatives.append((j, float(scores[r, j])))
+                else:
+                    continue  # too few sections in this language
                 passages = [me, *[j for j, _ in negatives]]
                 group = {"q": np.array(block[r], np.int32), "p": passages, "s": [float(scores[r, me]), *[s for _, s in negatives]], "lang": lang}
                 if args.texts:

@@ -18,7 +18,8 @@ APT_CONFIG="$RAW/apt.conf" apt-get update
 cd "$RAW/debs"
 for name in wordnet-base debian-handbook python3.11-doc postgresql-doc-15 rust-doc \
     libreoffice-help-en-us libreoffice-help-zh-cn libreoffice-help-de libreoffice-help-fr libreoffice-help-es \
-    libreoffice-help-ja libreoffice-help-ru; do
+    libreoffice-help-ja libreoffice-help-ru libreoffice-help-zh-tw \
+    manpages-zh debian-reference-zh-cn debian-edu-doc-zh-cn wesnoth-1.16-data; do
     [ -d "$RAW/x_$name" ] && continue
     APT_CONFIG="$RAW/apt.conf" apt-get download "$name"
     dpkg -x "$name"_*.deb "$RAW/x_$name"

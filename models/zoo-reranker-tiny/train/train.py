@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", default="train", help="name of the group file")
+    parser.add_argument("--valid", default="valid", help="name of the group file for the validation curve")
     parser.add_argument("--temperature", type=float, default=0.02, help="cosine for one logit of the target")
     parser.add_argument("--lexical", type=float, default=0.08, help="cosine that BM25's best is worth in the target")
     parser.add_argument("--bonus", type=float, default=1.5, help="how far the passage that belongs is lifted, in logits")
@@ -220,7 +221,7 @@ def run(rank: int, args: argparse.Namespace, store: str) -> None:
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=args.processes)
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
-    data, valid = (pickle.loads((args.work / f"{name}.pkl").read_bytes()) for name in (args.data, "valid"))
+    data, valid = (pickle.loads((args.work / f"{name}.pkl").read_bytes()) for name in (args.data, args.valid))
     model = AutoModelForSequenceClassification.from_pretrained(args.base, dtype=torch.float32).train()
     decay = [p for n, p in model.named_parameters() if p.dim() == 2 and "embeddings" not in n]
     rest = [p for n, p in model.named_parameters() if not (p.dim() == 2 and "embeddings" not in n)]
