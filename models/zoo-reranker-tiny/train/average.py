@@ -1,4 +1,5 @@
-"""Average the weights of two models of one tokenizer, the second trained on from the first: between them is often better than either.
+"""Average the weights of two models of one tokenizer, the second trained on from the first (Wortsman et al., Robust fine-tuning of
+zero-shot models, 2022: between them often lies a model that does better on other data than either).
 
     average.py FIRST SECOND --out OUT [--second 0.5]
 """
@@ -6,11 +7,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from checkpoint import write_like
+from safetensors.numpy import load_file
 
 
 def main() -> None:
@@ -24,11 +25,7 @@ def main() -> None:
         raise SystemExit(f"{first} and {second} do not have the same tokenizer")
     a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     mixed = {k: ((1 - args.second) * a[k].astype(np.float32) + args.second * b[k].astype(np.float32)).astype(np.float16) for k in a}
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file(mixed, args.out / "model.safetensors", metadata={"format": "pt"})
-    (args.out / "model.safetensors").chmod(0o644)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(second / name, args.out / name)
+    write_like(second, args.out, mixed)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import e5base
 import numpy as np
-from safetensors.numpy import save_file
+from checkpoint import write_weights
 from tokenizers import Tokenizer
 
 CHARSMAP = (1416936, 237539, "0942789e0111452f1cc446f70036e26d24458c3c7858c53cc12ca4d87531279b")
@@ -192,8 +192,7 @@ def main() -> None:
     out["classifier.out_proj.weight"] = rng2.standard_normal((1, hidden)).astype(np.float32) * 0.05
     out["classifier.out_proj.bias"] = np.zeros(1, np.float32)
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file({k: np.ascontiguousarray(v, np.float32) for k, v in out.items()}, args.out / "model.safetensors", metadata={"format": "pt"})
+    write_weights(args.out, {k: v.astype(np.float32) for k, v in out.items()})
     write_tokenizer(args.out, [base.pieces[i] for i in kept], [float(base.scores[i]) for i in kept], cmap)
     (args.out / "config.json").write_text(json.dumps({
         "architectures": ["XLMRobertaForSequenceClassification"], "attention_probs_dropout_prob": 0.0, "bos_token_id": 0,

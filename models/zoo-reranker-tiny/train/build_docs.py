@@ -160,6 +160,7 @@ def encyclopedia(wheel: Path) -> Iterator[Doc]:
             yield {"lang": lang, "source": "encyclopedia", "title": item["title"], "paras": [text], "about": clean(item.get("description") or "")}
 
 
+# roff's escapes and what stands for them: fonts and breaks nothing, spaces and bullets a space.
 ROFF = ((r"\\f(?:\(..|\[.*?\]|.)|\\[&|^/,:%]|\\s[-+]?\d", ""), (r"\\-", "-"), (r"\\[~ 0]", " "), (r"\\\((?:co|bu|em|lq|rq|aq|dq|oq|cq)", " "), (r"\\[e(]", "\\\\"))
 
 
@@ -210,7 +211,7 @@ def wesnoth(root: Path) -> Iterator[Doc]:
     for folder in sorted((root / "usr/share/games/wesnoth/1.16/locale").iterdir()):
         lang = folder.name.split("_")[0]
         if lang not in LANGUAGES or "@" in folder.name or folder.name in ("en_GB", "es_419", "pt"):
-            continue
+            continue  # scripts and variants of a language that is taken already
         for path in sorted(folder.glob("LC_MESSAGES/*.mo")):
             with path.open("rb") as f:
                 catalogue = gettext.GNUTranslations(f)._catalog  # type: ignore[attr-defined]

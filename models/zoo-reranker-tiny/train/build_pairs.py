@@ -28,7 +28,8 @@ SHARE = {"en": 0.44, "zh": 0.24}  # the remaining languages share the rest evenl
 # English has enough sources to choose: how often each is drawn (a section, then a passage of it).
 ENGLISH = {"encyclopedia": 0.40, "wordnet": 0.12, "factbook-prose": 0.12, "factbook-fact": 0.03, "descriptions-en": 0.14,
            "python-doc": 0.05, "postgresql-doc": 0.04, "rust-doc": 0.03, "libreoffice-help": 0.05, "debian-handbook": 0.02}
-OFTEN = {"wesnoth": 3, "libreoffice-help": 0.4}  # prose before the help of an office program
+# With --weighted, languages but English: prose before the help of an office program, of which there is most.
+OFTEN = {"wesnoth": 3, "libreoffice-help": 0.4}
 QUESTION = {
     "en": ["what", "which", "who", "when", "where", "how many", "what", "which", "why", "how"],
     "zh": ["什么", "哪个", "谁", "什么时候", "哪里", "多少", "为什么", "哪些", "怎么"],
@@ -73,9 +74,9 @@ def pieces_of(paragraph: str) -> list[str]:
 class Maker:
     """Writes queries for passages; one random stream, so a seed fixes everything."""
 
-    def __init__(self, docs: list[dict], seed: int, long: float, sentences: float, fill: bool) -> None:
-        self.long, self.sentences, self.fill = long, sentences, fill
-        self.rng = random.Random(seed)
+    def __init__(self, docs: list[dict], args: argparse.Namespace) -> None:
+        self.long, self.sentences, self.fill, self.chinese_words = args.long, args.sentences, args.fill, args.chinese_words
+        self.rng = random.Random(args.seed)
         self.docs = docs
         self.df: dict[str, Counter[str]] = defaultdict(Counter)
         self.n: Counter[str] = Counter()
@@ -99,7 +100,7 @@ class Maker:
         """Words for spaced scripts; runs of two or three characters for Chinese and Japanese."""
         out: list[str] = []
         for run in re.findall(r"[\u3040-\u30ff\u3400-\u9fff]+|[^\W\u3040-\u30ff\u3400-\u9fff]+", text):
-            if self.fill and CJK.match(run) and not KANA.search(run):
+            if self.chinese_words and CJK.match(run) and not KANA.search(run):
                 out += jieba.cut(run)
             elif CJK.match(run):
                 at = 0
@@ -142,7 +143,7 @@ class Maker:
         units = self.units(sentence)
         if len(units) < 4:
             return sentence
-        if self.fill and lang == "zh" and rng.random() < 0.8:
+        if self.chinese_words and lang == "zh" and rng.random() < 0.8:
             return self.question(sentence)
         size = rng.randint(1, max(1, min(6, len(units) // 3)))
         at = rng.randrange(len(units) - size + 1)
@@ -297,6 +298,9 @@ def main() -> None:
     parser.add_argument("--docs", default="docs", help="names of the files of sections, joined by commas")
     parser.add_argument("--share", default="", help="shares of languages, as zh=0.4,en=0.36")
     parser.add_argument("--fill", action="store_true", help="long passages run on into the sections around them")
+    parser.add_argument("--chinese-words", action="store_true", help="cut Chinese into words, and ask for one as its part of speech is asked for")
+    parser.add_argument("--translated", action="store_true", help="leave out paragraphs of Chinese sections that are half in another script")
+    parser.add_argument("--weighted", action="store_true", help="draw long sections more often, and those of sources by OFTEN")
     parser.add_argument("--siblings", action="store_true", help="the other sentences of a passage's paragraph may be negatives")
     parser.add_argument("--texts", action="store_true", help="keep the texts beside the ids")
     args = parser.parse_args()
@@ -305,12 +309,12 @@ def main() -> None:
     # Every 50th document is for validation alone.
     docs = [d for i, d in enumerate(docs) if (i % 50 == 0) == args.name.startswith("valid") or args.name == "all"]
     share_of = SHARE | {k: float(v) for k, _, v in (x.partition("=") for x in args.share.split(",") if x)}
-    if args.fill:  # much of what is called Chinese is not translated
+    if args.translated:
         for doc in docs:
             if doc["lang"] == "zh":
                 doc["paras"] = [x for x in doc["paras"] if 2 * len(CJK.findall(x)) > len(x)]
         docs = [doc for doc in docs if doc["paras"]]
-    maker = Maker(docs, args.seed, args.long, args.sentences, args.fill)
+    maker = Maker(docs, args)
     tokenizer = Tokenizer.from_file(str(args.tokenizer))
     by_lang: dict[str, list[int]] = defaultdict(list)
     english: dict[str, list[int]] = defaultdict(list)
@@ -324,12 +328,12 @@ def main() -> None:
     quota = {lang: int(args.queries * share_of.get(lang, (1 - sum(share_of.values())) / len(others))) for lang in sorted(by_lang)}
     sources: Counter[str] = Counter()
     # A section a paragraph long is drawn less often than one that fills passages.
-    heavy = {lang: list(itertools.accumulate(sum(map(len, docs[i]["paras"])) ** 0.5 * OFTEN.get(docs[i]["source"], 1) for i in rows)) for lang, rows in by_lang.items() if args.fill}
+    heavy = {lang: list(itertools.accumulate(sum(map(len, docs[i]["paras"])) ** 0.5 * OFTEN.get(docs[i]["source"], 1) for i in rows)) for lang, rows in by_lang.items() if args.weighted}
     made: dict[str, list[tuple[frozenset[int], str, str]]] = {}
     for lang, count in quota.items():
         rows = []
         for _ in range(count):
-            if lang != "en" and args.fill:
+            if lang != "en" and args.weighted:
                 (i,) = rng.choices(by_lang[lang], cum_weights=heavy[lang])
             else:
                 i = rng.choice(by_lang[lang] if lang != "en" else english[rng.choices(kinds, [ENGLISH[k] for k in kinds])[0]])

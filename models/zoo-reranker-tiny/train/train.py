@@ -15,7 +15,6 @@ import json
 import math
 import pickle
 import random
-import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -27,7 +26,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors.torch import save_file
+from checkpoint import write_like
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
@@ -176,12 +175,7 @@ def evaluate(model: Lean, data: dict, groups: int, limit: int) -> dict[str, floa
 
 
 def save(model: torch.nn.Module, base: Path, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items() if "position_ids" not in k}
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    (out / "model.safetensors").chmod(0o644)
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(base / name, out / name)
+    write_like(base, out, {k: v.detach().to(torch.float16).numpy() for k, v in model.state_dict().items() if "position_ids" not in k})
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import build_base
 import e5base
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from checkpoint import write_weights
+from safetensors.numpy import load_file
 
+# Enough for every letter that XLM-RoBERTa has in these scripts, but for the rarest Chinese characters.
 SCRIPTS = build_base.SCRIPTS | {"CJK": 6900, "HANGUL": 1450, "GREEK": 110, "HEBREW": 50, "CYRILLIC": 110, "ARABIC": 110, "GURMUKHI": 60,
                                 "MALAYALAM": 70, "KANNADA": 70, "GUJARATI": 70, "SINHALA": 70, "KHMER": 80, "LAO": 60, "MYANMAR": 80, "ORIYA": 70}
 
@@ -40,9 +41,8 @@ def main() -> None:
     table = base.tensors["emb.word"].reshape(-1, base.hidden)[kept].astype(weights[name].dtype)
     known = [(new, old[row]) for new, row in enumerate(kept) if row in old]
     table[[new for new, _ in known]] = weights[name][[at for _, at in known]]
-    args.out.mkdir(parents=True, exist_ok=True)
+    write_weights(args.out, {**weights, name: table})
     build_base.write_tokenizer(args.out, [base.pieces[i] for i in kept], [float(base.scores[i]) for i in kept], build_base.charsmap_of(args.raw))
-    save_file({**weights, name: np.ascontiguousarray(table)}, args.out / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((args.model / "config.json").read_text())
     (args.out / "config.json").write_text(json.dumps({**config, "vocab_size": len(kept)}, indent=2) + "\n")
     print(f"{len(kept)} pieces: {len(kept) - len(known)} new, {len(old) - len(known)} dropped")
