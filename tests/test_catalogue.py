@@ -254,7 +254,7 @@ def test_a_device_that_lacks_a_precision_says_which_it_has(monkeypatch: pytest.M
     monkeypatch.setattr(CpuDevice, "precisions", {"fp32": PrecisionInfo(offered=True)})
     result = zoo("run", "zoo-reranker-tiny", "--half", "--target", "cpu")
     assert result.exit_code == 1
-    assert "cannot run in fp16; it runs in fp32" in result.stderr
+    assert "cannot run in fp16 here; it runs in fp32" in result.stderr
 
 
 @pytest.fixture

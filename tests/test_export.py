@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoints import make_checkpoint
+from checkpoints import exported_only, make_checkpoint
 from conftest import PANDA, Zoo
 from zoo.catalogue import Catalogue
 from zoo.checkpoint import model_files
@@ -22,6 +22,7 @@ from zoo.errors import NotInstalledError, PluginError, ZooError
 from zoo.exporter import ExportSettings, export
 from zoo.ranks import spearman
 from zoo.types import Checkpoint, ExportRequest
+from zoo_cpu.features import has_int8_dot_product
 from zoo_optimum import needs, probes, proof, stage
 from zoo_optimum.process import Job, StepError, run
 
@@ -94,14 +95,19 @@ def test_run_exports_by_itself_and_scores_as_torch_does(zoo: Zoo, tmp_path: Path
     assert "torch" in manifest["versions"]
 
 
-def test_every_step_is_proven_and_int8_scores_near_the_source(zoo: Zoo, tmp_path: Path, torch: Any) -> None:
+@pytest.mark.parametrize("dot_product", [has_int8_dot_product(), False], ids=["this-cpu", "a-cpu-without-vnni"])
+def test_every_step_is_proven_and_int8_scores_near_the_source(
+    zoo: Zoo, tmp_path: Path, torch: Any, monkeypatch: pytest.MonkeyPatch, dot_product: bool
+) -> None:
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: dot_product)
+    last = "quantise" if dot_product else "quantise-unsigned"
     folder = tmp_path / "xlmr"
     right = torch_scores(make_checkpoint(folder), folder)
     words = ("--config-path", folder, "--target", "cpu", "--precision", "int8", "--json")
     exported = zoo("export", "bge-reranker-v2-m3", *words)
     assert exported.exit_code == 0, exported.stderr
     report = json.loads(exported.stdout)
-    assert [step["name"] for step in report["steps"]] == ["export", "fuse", "quantise"]
+    assert [step["name"] for step in report["steps"]] == ["export", "fuse", last]
     assert report["steps"][1]["note"] == "2 attention layers fused"
     assert report["precision"] == "int8"
     assert all(step["max_abs_error"] is not None for step in report["steps"])
@@ -176,6 +182,32 @@ def test_a_file_handed_over_is_brought_to_the_precision_asked_for_once(
         again = zoo("run", "zoo-reranker-tiny", "--ckpt", already, "--config-path", tiny, "--precision", precision)
         assert again.exit_code == 0, again.stderr
         assert "already" in again.stderr
+
+
+def test_signed_weights_made_elsewhere_are_named_where_they_overflow(
+    zoo: Zoo, tiny: Path, tmp_path: Path, onnx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, folder = exported_only(tiny, tmp_path / "exported"), tmp_path / "out"
+    words = ("zoo-reranker-tiny", "--target", "cpu", "--precision", "int8", "--config-path")
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    made = zoo("export", *words, source, "--output", folder)
+    assert made.exit_code == 0, made.stderr
+    file = folder / "model.onnx"
+    words = (*words, folder)
+    same = zoo("run", *words, "--ckpt", file)
+    assert "quantised already" in same.stderr
+    assert "overflow" not in same.stderr
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: False)
+    other = zoo("run", *words, "--ckpt", file)
+    assert other.exit_code == 0, other.stderr
+    assert "quantised already, with signed weights: they overflow" in other.stderr
+    refused = zoo("run", *words)
+    assert refused.exit_code == 1
+    assert (
+        "made for int8 by fuse, quantise, and int8 takes export, fuse, quantise-unsigned on this machine"
+        in refused.stderr
+    )
+    assert "needs its weights, model.safetensors" in refused.stderr
 
 
 @pytest.mark.parametrize(

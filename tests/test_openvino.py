@@ -27,9 +27,10 @@ def open_with(path: Path, **options: object) -> Callable[[], object]:
 
 
 NATIVE = [
-    ("fpu avx512_bf16 avx512_vnni rdtscp", {"bf16", "int8"}),
-    ("fpu avx512_vnni", {"int8"}),
-    ("fpu amx_bf16", {"bf16"}),
+    ("fpu avx512bw avx512_bf16 avx512_vnni rdtscp", {"bf16", "int8"}),
+    ("fpu avx512bw avx512_vnni", {"int8"}),
+    ("fpu avx512bw amx_bf16", {"bf16"}),
+    ("fpu avx2 avx_vnni", {"int8"}),
     ("fpu avx2", set()),
 ]
 
@@ -38,9 +39,10 @@ NATIVE = [
 def test_a_precision_is_offered_where_the_cpu_computes_in_it(tmp_path: Path, flags: str, native: set[str]) -> None:
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
     precisions = OpenVinoDevice(tmp_path / "cpuinfo").precisions
-    assert list(precisions) == ["fp32", "bf16", "int8"]
+    possible = ["fp32", "bf16", "int8"] if "avx512bw" in flags else ["fp32", "int8"]
+    assert list(precisions) == possible, "without AVX-512 what is called bf16 would be float32"
     assert precisions["fp32"].offered
-    for name in ("bf16", "int8"):
+    for name in possible[1:]:
         info = precisions[name]  # type: ignore[index]
         assert info.offered is (name in native)
         assert "scores move" in info.cost
@@ -101,6 +103,11 @@ def test_a_file_it_cannot_read_is_named(tmp_path: Path) -> None:
         open_with(tmp_path / "model.onnx")()
 
 
+def lower_precisions() -> list[str]:
+    """Those that this machine's device has beside float32."""
+    return [precision for precision in OpenVinoDevice().precisions if precision != "fp32"]
+
+
 def logits(zoo: Zoo, *words: object) -> list[float]:
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
@@ -112,7 +119,7 @@ def test_lower_precisions_score_near_float32_and_otherwise(zoo: Zoo) -> None:
     pytest.importorskip("onnx", reason="the int8 file is made with onnx")
     right = logits(zoo, *PANDA[:2], "--target", "cpu", "--json")
     assert logits(zoo, *PANDA) == pytest.approx(right, abs=1e-4)
-    for precision in ("bf16", "int8"):
+    for precision in lower_precisions():
         scores = logits(zoo, *PANDA, "--precision", precision)
         assert scores != pytest.approx(right, abs=1e-5), f"{precision} is another arithmetic"
         assert scores == pytest.approx(right, abs=0.3), precision
@@ -137,8 +144,26 @@ def test_an_int8_file_is_made_once_and_runs_from_a_folder_of_its_own(zoo: Zoo, t
 
 
 @pytest.mark.skipif(not installed, reason=MISSING)
+def test_float32_does_not_pass_for_bf16(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU computes in bf16")
+    refused = zoo(*PANDA, "--precision", "bf16")
+    assert refused.exit_code == 1
+    assert "cannot run in bf16 here; it runs in fp32, int8" in refused.stderr
+    (tmp_path / "cpuinfo").write_text("flags\t\t: avx512bw avx512_bf16\n")
+    settings = SessionOptions(precision="bf16", batch_size=1, max_length=8)
+    artifact = Artifact(model=tiny / "model.onnx", precision="fp32", origin="test")
+    with pytest.raises(ZooError, match=r"computes in f32 on this CPU, not in bf16: --precision fp32"):
+        OpenVinoDevice(tmp_path / "cpuinfo").open(artifact, settings)
+
+
+@pytest.mark.skipif(not installed, reason=MISSING)
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_a_quality_report_is_made_and_kept_for_auto(zoo: Zoo, tiny: Path, tmp_path: Path, precision: str) -> None:
+    if precision not in lower_precisions():
+        pytest.skip(f"this CPU does not compute in {precision}")
     folder = exported_only(tiny, tmp_path / "exported")
     words = ("zoo-reranker-tiny", "--config-path", folder, "--target", "openvino")
     quality = ("--quality", "mldr-mini", "--quality-queries", "2", "--json")

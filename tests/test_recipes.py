@@ -46,8 +46,10 @@ def test_steps_of_an_outside_exporter_are_let_through() -> None:
     recipes.check(("export", "compile-for-my-card"))
 
 
+@pytest.mark.parametrize("dot_product", [True, False])
 @pytest.mark.parametrize("device", [CpuDevice(), OpenVinoDevice()], ids=lambda device: device.name)
-def test_the_cpus_own_recipes_make_sense(device: Device) -> None:
+def test_the_cpus_own_recipes_make_sense(device: Device, dot_product: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: dot_product)
     for precision in device.precisions:
         recipe = device.recipe(precision)
         recipes.check(recipe)
@@ -66,6 +68,14 @@ def test_a_file_made_without_lowering_steps_is_float32_whatever_the_device_compu
     assert recipes.precision_made(("export", "trim", "compress"), "int8") == "int8"
     assert recipes.precision_made(("export", "trim"), "bf16") == "fp32"
     assert recipes.precision_made(("export", "of-my-own"), "fp16") == "fp16"
+
+
+def test_signed_int8_weights_are_made_only_where_they_do_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    assert CpuDevice().recipe("int8") == ("export", "fuse", "quantise")
+    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: False)
+    assert CpuDevice().recipe("int8") == ("export", "fuse", "quantise-unsigned")
+    assert recipes.precision_made(CpuDevice().recipe("int8"), "int8") == "int8"
 
 
 def test_the_disk_needed_grows_with_the_recipe() -> None:

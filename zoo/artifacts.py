@@ -19,9 +19,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from zoo import manifest, recipes
-from zoo.checkpoint import float32_bytes, model_files, onnx_file, weight_files
+from zoo.checkpoint import float32_bytes, has_pickled, has_safetensors, model_files, onnx_file, weight_files
 from zoo.digests import Digests
-from zoo.errors import InputError, NotInstalledError, PluginError
+from zoo.errors import InputError, NotInstalledError, PluginError, ZooError
 from zoo.manifest import FileRecord, Manifest
 from zoo.pipeline import Pipeline
 from zoo.store import Entry, Store
@@ -29,7 +29,7 @@ from zoo.types import Artifact, Checkpoint, ExportRequest, Precision
 
 logger = logging.getLogger(__name__)
 
-MADE_BY_RUNTIME = ("fuse", "half", "quantise")
+MADE_BY_RUNTIME = ("fuse", "half", "quantise", "quantise-unsigned")
 """Steps whose result holds operators of ONNX Runtime's own, which may change with its version."""
 
 NO_PART_OF_KEY = ("timeout", "memory")
@@ -61,8 +61,9 @@ class Order:
 
 def obtain(pipeline: Pipeline, order: Order) -> Artifact:
     """The file inside the checkpoint where it is what the recipe asks for, else the cached or newly made one."""
-    exported = onnx_file(order.checkpoint.folder) if order.checkpoint and not order.source else None
-    if exported is None:
+    folder = order.checkpoint.folder if order.checkpoint and not order.source else None
+    exported = onnx_file(folder) if folder else None
+    if folder is None or exported is None:
         return make(pipeline, order)
     steps = tuple(step for step in order.recipe if step != "export")
     written = _written_by_zoo(exported)
@@ -70,6 +71,11 @@ def obtain(pipeline: Pipeline, order: Order) -> Artifact:
     if written and (written.precision, done) == (order.precision, steps):
         steps = ()
     elif written and written.precision != "fp32":
+        if not (has_safetensors(folder) or has_pickled(folder)):
+            raise ZooError(
+                f"{exported} was made for {written.precision} by {', '.join(written.recipe)}, and {order.precision} takes "
+                f"{', '.join(order.recipe)} on this machine; to make that, {folder} needs its weights, model.safetensors"
+            )
         return make(pipeline, order)  # it was made for another purpose; the weights decide
     elif set(steps) <= recipes.ONLY_FASTER:
         steps = ()  # a file that is there is run at once

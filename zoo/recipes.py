@@ -85,6 +85,13 @@ STEPS = {
         space=1.6,
         space_split=1.6,
     ),
+    "quantise-unsigned": Step(
+        summary="the same with weights in uint8, which a CPU without int8 dot products multiplies without overflow",
+        needs=_facts(GRAPH, FLOAT32),
+        takes=_facts(AS_EXPORTED, FLOAT32),
+        space=1.6,
+        space_split=1.6,
+    ),
     "compress": Step(
         summary="weights in int8, one scale a channel; arithmetic in float, standard operators only",
         needs=_facts(GRAPH, FLOAT32, STANDARD),
@@ -98,7 +105,12 @@ STEPS = {
 ONLY_FASTER = frozenset({"trim", "flash"})
 """Steps that no device needs: not done to a file that came with the checkpoint, or its user would wait for a copy."""
 
-CHANGES_PRECISION: Mapping[str, Precision] = {"half": "fp16", "quantise": "int8", "compress": "int8"}
+CHANGES_PRECISION: Mapping[str, Precision] = {
+    "half": "fp16",
+    "quantise": "int8",
+    "quantise-unsigned": "int8",
+    "compress": "int8",
+}
 """Steps that lower a file's precision, with what they lower it to."""
 
 

@@ -149,7 +149,9 @@ def choose_precision(device: Device, asked: Precision | None) -> Precision:
     if asked is None:
         return next(iter(device.precisions))
     if asked not in device.precisions:
-        raise ZooError(f"the device '{device.name}' cannot run in {asked}; it runs in {', '.join(device.precisions)}")
+        raise ZooError(
+            f"the device '{device.name}' cannot run in {asked} here; it runs in {', '.join(device.precisions)}"
+        )
     info = device.precisions[asked]
     if info.cost:
         logger.log(logging.INFO if info.offered else logging.WARNING, "%s on '%s': %s", asked, device.name, info.cost)

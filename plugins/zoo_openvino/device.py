@@ -17,6 +17,8 @@ NATIVE: Mapping[Precision, Collection[str]] = {
     "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"),
 }
 """What the system calls the instructions that multiply in a precision; one of them is enough."""
+EMULATES_BF16 = "avx512bw"
+"""With AVX-512 alone OpenVINO computes bf16 by way of float32, slowly; on less it takes float32 in its place and does not say so."""
 REMEDY = "pip install 'zoo-runner[openvino]'"
 COSTS: Mapping[Precision, str] = {
     "bf16": "scores move: by up to 0.24 of a deviation of 2.6, rank correlation 0.997 (random weights of full size, which are harsh)",
@@ -45,7 +47,9 @@ class OpenVinoDevice:
 
     @property
     def precisions(self) -> Mapping[Precision, PrecisionInfo]:
-        return {"fp32": PrecisionInfo(offered=True), **{name: self._info(name) for name in NATIVE}}
+        able = self._computes("bf16") or EMULATES_BF16 in self._flags()
+        lower: Sequence[Precision] = ("bf16", "int8") if able else ("int8",)
+        return {"fp32": PrecisionInfo(offered=True), **{name: self._info(name) for name in lower}}
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("openvino") is None:
@@ -82,6 +86,11 @@ class OpenVinoDevice:
                 f"OpenVINO {openvino.__version__} cannot open {artifact.model}: {error}. "
                 "A graph that was fused or quantised for ONNX Runtime runs on --target cpu only."
             ) from error
+        arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if options.precision == "bf16" and arithmetic != "bf16":
+            raise ZooError(
+                f"OpenVINO {openvino.__version__} computes in {arithmetic} on this CPU, not in bf16: --precision fp32"
+            )
         return OpenVinoSession(compiled, lanes)
 
     def _info(self, precision: Precision) -> PrecisionInfo:
@@ -98,11 +107,13 @@ class OpenVinoDevice:
         return "bf16"
 
     def _computes(self, precision: Precision) -> bool:
+        return bool(self._flags() & set(NATIVE[precision]))
+
+    def _flags(self) -> set[str]:
         try:
-            words = set(self._cpuinfo.read_text().split())
+            return set(self._cpuinfo.read_text().split())
         except OSError:
-            return False
-        return bool(words & set(NATIVE[precision]))
+            return set()
 
 
 def _lanes(extra: Mapping[str, str]) -> str:

@@ -14,6 +14,9 @@ from zoo_optimum.process import Job
 from zoo_optimum.trim import trim
 
 NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
+SATURATES = (
+    ", with signed weights: they overflow on a CPU without int8 dot products (VNNI), and its scores may be far off"
+)
 
 
 def fuse(job: Job) -> dict[str, Any]:
@@ -68,18 +71,32 @@ def half(job: Job) -> dict[str, Any]:
 
 def quantise(job: Job) -> dict[str, Any]:
     """int8 weights with a scale for each channel; activations become uint8 with a scale for each tensor as they come."""
+    return _quantised(job, signed=True)
+
+
+def quantise_unsigned(job: Job) -> dict[str, Any]:
+    """The same with uint8 weights and a zero point for each channel, for a CPU without int8 dot products.
+
+    There the kernel for signed weights adds two products of 8 bits in 16 and saturates (ONNX Runtime, "Quantize ONNX models",
+    data type selection); the one for unsigned weights widens them first.
+    """
+    return _quantised(job, signed=False)
+
+
+def _quantised(job: Job, *, signed: bool) -> dict[str, Any]:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     assert job.model
-    proto = onnx.load(job.model, load_external_data=False)
-    if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in proto.graph.node):
-        return copied(job, "it was quantised already")
+    graph = onnx.load(job.model, load_external_data=False).graph
+    if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in graph.node):
+        saturates = not signed and any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)
+        return copied(job, f"it was quantised already{SATURATES if saturates else ''}")
     quantize_dynamic(
         within_reach(widened(job.model, job.target), job.target),
         job.output,
         per_channel=True,
-        weight_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         use_external_data_format=_external(job),
         # Shapes behind fused operators cannot be inferred; every tensor whose type is unknown is float32 here.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
@@ -92,6 +109,7 @@ STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
     "simplify": simplify,
     "half": half,
     "quantise": quantise,
+    "quantise-unsigned": quantise_unsigned,
     "trim": trim,
     "flash": flash,
     "compress": compress,

@@ -16,6 +16,7 @@ MODULES = {
     "simplify": ("onnx", "onnxsim"),
     "half": ("onnx", "onnxruntime"),
     "quantise": ("onnx", "onnxruntime"),
+    "quantise-unsigned": ("onnx", "onnxruntime"),
     "compress": ("onnx", "onnxruntime"),
 }
 PACKAGES = {"optimum.exporters.onnx": "optimum-onnx"}

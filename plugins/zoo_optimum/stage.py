@@ -30,6 +30,7 @@ TOLERANCES = {
     "simplify": EXACT,
     "half": HALF,
     "quantise": INT8,
+    "quantise-unsigned": INT8,
     "compress": INT8,
 }
 """Largest difference from the source's scores allowed after a step, over the largest score of the source."""
