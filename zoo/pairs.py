@@ -17,7 +17,6 @@ FORMS = (
     """one of: [['query', 'passage']]  ["query", "passage"]  {"query": "...", "passage": "..."}  query<TAB>passage"""
 )
 
-
 READ_AT_ONCE = 1 << 20
 """Bytes. Python's own 8 KB take half as long again for lines of 26 KB."""
 
@@ -101,9 +100,7 @@ class PairSource:
                     )
                 value = columns
             pairs = _pairs(value)
-            if _names_characters(
-                text
-            ):  # in a line that is UTF-8 there is no other way to write half of a surrogate pair
+            if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
                 _refuse_surrogates(pairs)
             return pairs
         except ValueError as error:

@@ -86,7 +86,7 @@ STEPS = {
         space_split=1.6,
     ),
     "quantise-unsigned": Step(
-        summary="the same with weights in uint8, which a CPU without int8 dot products multiplies without overflow",
+        summary="weights in uint8, for CPUs without int8 dot products, where products of signed weights overflow",
         needs=_facts(GRAPH, FLOAT32),
         takes=_facts(AS_EXPORTED, FLOAT32),
         space=1.6,
