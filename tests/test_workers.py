@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from concurrent.futures import Future
+import socket
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +17,29 @@ import numpy as np
 import pytest
 
 from conftest import PANDA, Zoo
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 from zoo.workers import Workers, open_on, shares
 
 OPTIONS = SessionOptions(precision="fp32", batch_size=1, max_length=8, threads=2)
 NOWHERE = Artifact(model=Path("none"), precision="fp32", origin="test")
+
+
+RAISES, FAILS, GIVES_NONSENSE, GIVES_A_RIDDLE = -1, -2, -3, -4
+
+
+class ParticularError(Exception):
+    """It is not made of its message, so it does not come through a pipe."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} is not {second}")
+
+
+class Riddle:
+    """Can be sent, and not be read."""
+
+    def __reduce__(self) -> tuple[type[ParticularError], tuple[()]]:
+        return ParticularError, ()
 
 
 class Dying:
@@ -29,9 +50,20 @@ class Dying:
 
     def submit(self, inputs: Tensors) -> Future[Tensors]:
         command = int(inputs["input_ids"][0])
-        if command:
+        if command > 0:
             os.kill(os.getpid(), command)
         future: Future[Tensors] = Future()
+        if command == RAISES:
+            raise UnknownNameError("shape", "7", ["8"])
+        if command == FAILS:
+            future.set_exception(ParticularError(1, 2))
+            return future
+        if command == GIVES_NONSENSE:
+            future.set_result({"lock": threading.Lock()})  # type: ignore[dict-item]
+            return future
+        if command == GIVES_A_RIDDLE:
+            future.set_result({"riddle": Riddle()})  # type: ignore[dict-item]
+            return future
         future.set_result({"pid": np.array([os.getpid()])})
         return future
 
@@ -41,6 +73,27 @@ class Dying:
         return self
 
     def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Queueing(Dying):
+    """Computes one batch after the other, half a second each; what still waits when it is closed is cancelled."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+
+    def submit(self, inputs: Tensors) -> Future[Tensors]:
+        return self._pool.submit(self._compute)
+
+    def _compute(self) -> Tensors:
+        time.sleep(0.5)
+        return {"pid": np.array([os.getpid()])}
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def queueing(artifact: Artifact, options: SessionOptions) -> Session:
+    return Queueing()
 
 
 def dying(artifact: Artifact, options: SessionOptions) -> Session:
@@ -79,11 +132,50 @@ def test_a_worker_that_dies_is_named_and_nobody_waits_for_it(number: signal.Sign
             second.submit(inputs()).result(60)
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told to stop", "left by its run"])
+def test_a_worker_stopped_with_batches_in_its_queue_ends_without_a_word(
+    capfd: pytest.CaptureFixture[str], told: bool
+) -> None:
+    workers = Workers(queueing, NOWHERE, OPTIONS, 2)
+    for worker in workers._workers:
+        for _ in range(3):
+            worker.submit(inputs())
+        if not told:
+            with socket.socket(fileno=os.dup(worker._pipe.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+    workers.close()
+    assert [worker._process.returncode for worker in workers._workers] == [0, 0]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_hinders_a_worker_from_opening_is_said() -> None:
     with pytest.raises(ZooError, match="no such engine"):
         Workers(refusing, NOWHERE, OPTIONS, 2)
     with pytest.raises(ZooError, match="there is no model file none"):
         Workers(partial(open_on, "cpu"), NOWHERE, OPTIONS, 2)
+    with pytest.raises(ZooError, match="Did you mean 'lanes'"):
+        Workers(partial(open_on, "cpu"), NOWHERE, replace(OPTIONS, extra={"lane": "all"}), 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [(RAISES, "there is no shape '7'"), (FAILS, "ParticularError: 1 is not 2"), (GIVES_NONSENSE, "cannot be sent on")],
+)
+def test_whatever_a_session_raises_reaches_the_run(command: int, told: str) -> None:
+    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
+        first = workers._workers[0]
+        with pytest.raises(Exception, match=told):
+            first.submit(inputs(command)).result(60)
+        assert first.submit(inputs()).result(60), "it goes on"
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_and_no_hang() -> None:
+    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
+        with pytest.raises(
+            ZooError, match=r"worker 1 of 2 \(process \d+\) gave an answer that cannot be read: TypeError"
+        ):
+            workers._workers[0].submit(inputs(GIVES_A_RIDDLE)).result(60)
+        assert workers._workers[1].submit(inputs()).result(60), "the other one is as it was"
 
 
 def test_more_workers_than_threads_are_refused() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.errors import PluginError, ZooError
 from zoo.threads import usable_threads
 from zoo.types import Artifact, Session, SessionOptions, Tensors
 
@@ -81,7 +82,12 @@ class Worker:
         self.name = name
         self._pipe, theirs = Pipe()
         command = [sys.executable, "-m", "zoo.workers", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the run's to hear, from the first import on
+        )
         theirs.close()  # so that the pipe ends here when the worker ends
         self._pending: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
@@ -134,13 +140,17 @@ class Worker:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error) if error else future.set_result(answer)
         except (EOFError, OSError):
-            code = self._process.wait()
-            with self._lock:
-                self._error = ZooError(f"worker {self.name} (process {self._process.pid}) has died: {_cause(code)}")
-                pending, self._pending = self._pending, {}
-            for future in pending.values():
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(self._error)
+            self._fail(f"has died: {_cause(self._process.wait())}")
+        except Exception as error:  # whatever it is, nobody may go on waiting
+            self._fail(f"gave an answer that cannot be read: {type(error).__name__}: {error}")
+
+    def _fail(self, what: str) -> None:
+        with self._lock:
+            self._error = ZooError(f"worker {self.name} (process {self._process.pid}) {what}")
+            pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(self._error)
 
 
 def shares(count: int) -> list[list[int]]:
@@ -162,33 +172,55 @@ def _cause(code: int) -> str:
 
 def serve(pipe: Connection) -> None:
     """The life of a worker: open a session, then compute what comes, until it is told to end or the run is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's to hear
     sending = threading.Lock()
 
     def answer(number: int, error: BaseException | None, content: object = None) -> None:
         with sending:
-            pipe.send((number, error, content))
+            pipe.send((number, error and _portable(error), content))
 
     number, (opener, artifact, options, cpus) = pipe.recv()
     try:
         if cpus and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cpus)
         session = opener(artifact, options)
+    except ZooError as error:
+        return answer(number, error)
     except Exception as error:
-        return answer(number, error if isinstance(error, ZooError) else ZooError(f"{type(error).__name__}: {error}"))
+        return answer(number, ZooError(f"{type(error).__name__}: {error}"))
 
     def done(number: int, future: Future[Tensors]) -> None:
+        if future.cancelled():
+            return  # the session is closing: the run wants no more
         error = future.exception()
-        answer(number, error, None if error else dict(future.result()))
+        try:
+            answer(number, error, None if error else dict(future.result()))
+        except ConnectionError:
+            pass  # the run is gone
+        except Exception as fault:
+            answer(number, PluginError(f"the session gave what cannot be sent on: {type(fault).__name__}: {fault}"))
 
     with session:
         answer(number, None, (list(session.input_names), session.shape_rule))
         while (message := pipe.recv()) is not None:
             number, inputs = message
-            session.submit(inputs).add_done_callback(lambda future, number=number: done(number, future))
+            try:
+                future = session.submit(inputs)
+            except Exception as error:
+                answer(number, error)
+            else:
+                future.add_done_callback(lambda future, number=number: done(number, future))
     return None
 
 
+def _portable(error: BaseException) -> BaseException:
+    """The error itself where it comes through a pipe, else one that says the same: many classes are not made of their message alone."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
+    except Exception:
+        return ZooError(str(error)) if isinstance(error, ZooError) else RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the run is gone
+    with contextlib.suppress(EOFError, ConnectionError):  # the run is gone
         serve(Connection(int(sys.argv[1])))

@@ -209,6 +209,7 @@ def _start(card: Card) -> tuple[subprocess.Popen[bytes], Connection]:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,
+            start_new_session=True,  # Ctrl-C is the run's to hear: it decides when a card is released
         )
     return process, Connection(ours.detach())
 

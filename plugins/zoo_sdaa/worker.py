@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 from concurrent.futures import Future
@@ -18,8 +17,6 @@ from zoo_sdaa.session import SdaaSession
 
 def main(descriptor: int) -> None:
     """Open, serve, release. Ends when it is told to, and when the other side is gone."""
-    # Ctrl-C reaches the whole process group; the other side decides when this one ends, so that it releases its card.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(descriptor) as connection:
         Server(connection).serve()
 
@@ -44,7 +41,7 @@ class Server:
             self._answer(0, (session.input_names, session.shape_rule), None)
             while (message := self._connection.recv())[0] != "close":
                 self._handle(session, *message)
-        except EOFError:
+        except (EOFError, ConnectionError):
             return  # the other side is gone, perhaps killed
         finally:
             if session is not None:
