@@ -26,11 +26,11 @@ import numpy as np
 from machine import machine, median, report
 from texts import corpora, passages
 
-from zoo.card import load_card
 from zoo.pairs import PairSource
-from zoo.pipeline import Pipeline
-from zoo.resources import bundled
-from zoo.scheduler import Scorer
+from zoo.paths import bundled
+from zoo.registry.card import load_card
+from zoo.registry.stages import Pipeline
+from zoo.scoring.scorer import Scorer
 from zoo.types import Checkpoint, Pair, ShapeRule, Tensors
 from zoo_cross_encoder.reranker import CrossEncoder
 
@@ -76,7 +76,7 @@ def measure(model: CrossEncoder, file: Path, card: SimulatedCard, *, check: bool
     scored = sum(1 for _ in scorer.score(pairs))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     card.close()
-    assert scored == scorer.tally.pairs > 0
+    assert scored == scorer.stats.pairs > 0
     return seconds, card.busy, cpu / scored
 
 

@@ -40,8 +40,8 @@ TOLERANCE = 1e-4
 def zoo(args: argparse.Namespace) -> Score:
     from contextlib import ExitStack
 
-    from zoo.catalogue import Catalogue
-    from zoo.runner import open_run
+    from zoo.registry.catalogue import Catalogue
+    from zoo.reranker import open_run
     from zoo.settings import RunSettings
     from zoo.types import Pair
 

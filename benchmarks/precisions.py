@@ -3,7 +3,7 @@
     python benchmarks/precisions.py [--model NAME] [--config-path DIR] [--data DIR] [--rounds N] [--json]
 
 Every session is opened first; then each computes one batch of each shape (rows x tokens), by turns, round after round, so that a noisy
-machine is noisy for all. The median round is shown. A batch has all threads (``lanes=one``), and nothing but the device is timed.
+machine is noisy for all. The median round is shown. A batch has all threads, and nothing but the device is timed.
 Scores are compared on --pairs pairs of real text; with --data, also nDCG@10 and the mean rank correlation of a query on a labelled data
 set in any layout that --mode valid reads (mldr-mini comes with zoo). What is not installed here, what this CPU does not compute natively
 and what cannot be made are reported as left out. Model files are made where the cache ($ZOO_HOME) has none, which is not timed.
@@ -26,16 +26,16 @@ from machine import machine, median, report
 from numpy.typing import NDArray
 from texts import corpora, passages, sentences
 
-from zoo.batching import collate
-from zoo.catalogue import Catalogue, probe
-from zoo.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
+from zoo.cpus import usable_threads
 from zoo.errors import ZooError
-from zoo.evaluation import collect, rerank
-from zoo.metrics import MAIN, evaluate
-from zoo.ranks import spearman
-from zoo.runner import OpenRun, open_run
+from zoo.evaluation.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
+from zoo.evaluation.metrics import MAIN, evaluate
+from zoo.evaluation.rerank import collect, rerank
+from zoo.registry.catalogue import Catalogue, probe
+from zoo.reranker import OpenRun, open_run
+from zoo.scoring.batching import collate
 from zoo.settings import RunSettings
-from zoo.threads import usable_threads
+from zoo.statistics import spearman
 from zoo.types import Encoding, Encodings, Pair, Precision, Tensors
 
 CONTESTANTS: Sequence[tuple[str, Precision]] = (
@@ -77,7 +77,7 @@ def opened(args: argparse.Namespace, held: ExitStack) -> tuple[dict[str, OpenRun
         else:
             settings = RunSettings(
                 model=args.model, config_path=args.config_path, target=name, precision=precision, threads=args.threads, offline=True,
-                batch_size=8, device_options={"lanes": "one"},
+                batch_size=8, device_options={"parallel_batches": "one"},
             )  # fmt: skip
             try:
                 running[label] = held.enter_context(open_run(catalogue, settings))

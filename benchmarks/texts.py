@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from zoo.resources import bundled
+from zoo.paths import bundled
 
 SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？\n]*\s*")
 

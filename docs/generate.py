@@ -17,8 +17,8 @@ import click
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from zoo import card, hookspecs  # noqa: E402
 from zoo.cli import main as zoo_command  # noqa: E402
+from zoo.registry import card, hookspecs  # noqa: E402
 
 
 def cli_page() -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from zoo.catalogue import Catalogue, probe
 from zoo.cli import main
-from zoo.resources import bundled
+from zoo.paths import bundled
+from zoo.registry.catalogue import Catalogue, probe
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job started in the background may inherit that; the tests of Ctrl-C need what a terminal gives.
@@ -89,7 +89,7 @@ def _device_under_test(_own_places: None, _kept: Path, tmp_path: Path) -> Iterat
         (_kept / name).mkdir(exist_ok=True)
         (home / name).symlink_to(_kept / name)
     if TARGET == "fake-sdaa":
-        from zoo.testing.sdaa import fake_sdaa
+        from zoo_sdaa.testing import fake_sdaa
 
         with fake_sdaa(tmp_path / "fake-sdaa", leaks=True):
             yield

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo import hookimpl
-from zoo.pipeline import Pipeline
+from zoo.registry.stages import Pipeline
 from zoo.types import Encoding, Encodings, Pair, Scores, ShapeRule, Tensors
 
 Work = Callable[[], None]
@@ -50,7 +50,9 @@ class NumberSession:
         self.shape_rule = rule or ShapeRule()
         self.shapes: list[tuple[int, ...]] = []
         self._before_batch = before_batch
-        self._workers = ThreadPoolExecutor(max_workers=self.shape_rule.lanes, thread_name_prefix="fake-device")
+        self._workers = ThreadPoolExecutor(
+            max_workers=self.shape_rule.parallel_batches, thread_name_prefix="fake-device"
+        )
         self._lock = threading.Lock()
 
     def submit(self, inputs: Tensors) -> Future[Tensors]:

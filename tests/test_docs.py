@@ -9,9 +9,9 @@ import sys
 import click
 import pytest
 
+from command_line import commands
 from conftest import ROOT, Zoo
-from test_cli import commands
-from zoo import hookspecs
+from zoo.registry import hookspecs
 
 DOCS = ROOT / "docs"
 

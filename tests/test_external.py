@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PANDA, ROOT
-from zoo.resources import bundled
+from zoo.paths import bundled
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_its_model_runs_with_the_stage_it_overrides_and_the_wrapper_it_adds(site
     halved = run(site, "run", "halved-demo", "--config-path", checkpoint, "--json")
     assert logits(halved) == [logit / 2 for logit in logits(plain)]
     assert f"example saw {len(PANDA)} pairs" in halved.stderr
-    assert f"example saw {len(PANDA)} pairs" in plain.stderr, "a guest joins every run"
+    assert f"example saw {len(PANDA)} pairs" in plain.stderr, "a observer joins every run"
 
 
 def test_its_device_is_used_when_it_is_asked_for_and_only_then(site: Path) -> None:
@@ -65,7 +65,7 @@ def test_its_device_is_used_when_it_is_asked_for_and_only_then(site: Path) -> No
 
 def test_its_metric_is_asked_for_by_the_pipeline(site: Path) -> None:
     code = (
-        "from zoo.catalogue import Catalogue; from zoo.pipeline import Pipeline; c = Catalogue.installed();"
+        "from zoo.registry.catalogue import Catalogue; from zoo.registry.stages import Pipeline; c = Catalogue.installed();"
         "p = Pipeline.of(c, object(), object());"
         "print(p.evaluate({'q1': {'a': 2.0, 'b': 1.0}, 'q2': {'a': 0.0, 'b': 3.0}}, {'q1': {'a': 1}, 'q2': {'a': 1}})['hit@1'])"
     )

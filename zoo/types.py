@@ -66,14 +66,14 @@ class ShapeRule:
 
     ``rows`` and ``length`` are exact where they are set (a compiled engine); otherwise a batch has at most the
     rows the user asked for, or, where the user left that to the device, at most ``tokens`` slots (rows x padded length); it is
-    padded to its longest row rounded up to ``length_multiple``. ``lanes`` is how many batches the session computes at once.
+    padded to its longest row rounded up to ``length_multiple``. ``parallel_batches`` is how many batches the session computes at once.
     """
 
     rows: int | None = None
     length: int | None = None
     length_multiple: int = 1
     tokens: int | None = None
-    lanes: int = 1
+    parallel_batches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

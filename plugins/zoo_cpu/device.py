@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 
+from zoo.cpus import usable_threads
 from zoo.errors import NotInstalledError, UnknownNameError, ZooError
-from zoo.threads import usable_threads
 from zoo.types import Artifact, Availability, Precision, PrecisionInfo, SessionOptions
 from zoo_cpu.features import has_int8_dot_product
 from zoo_cpu.session import CpuSession
@@ -28,9 +28,10 @@ WITHOUT_DOT_PRODUCT = ("export", "fuse", "quantise-unsigned")
 OPTIONS = {
     "arena": ("on", "off"),
     "optimization": ("all", "extended", "basic", "off"),
-    "lanes": ("auto", "one", "all"),
+    "parallel_batches": ("auto", "one", "all"),
 }
-"""Device options: ``arena=off`` gives memory back between batches, ``optimization`` is ONNX Runtime's graph level, ``lanes`` how many
+"""Device options: ``arena=off`` gives memory back between batches, ``optimization`` is ONNX Runtime's graph level, ``parallel_batches``
+how many
 batches are computed at once. ``one`` gives a batch all threads (the lowest latency), ``all`` gives each thread a batch of its own, which
 is faster in sum because nothing waits for the slowest thread; ``auto`` is ``one`` where the user asks for a single pair a batch."""
 
@@ -72,8 +73,8 @@ class CpuDevice:
         chosen = _checked(options.extra)
         settings = onnxruntime.SessionOptions()
         threads = options.threads or usable_threads()
-        lanes = _lanes(chosen["lanes"], options.batch_size, threads)
-        settings.intra_op_num_threads = max(threads // lanes, 1)
+        parallel_batches = _parallel_batches(chosen["parallel_batches"], options.batch_size, threads)
+        settings.intra_op_num_threads = max(threads // parallel_batches, 1)
         settings.inter_op_num_threads = 1
         settings.enable_cpu_mem_arena = chosen["arena"] == "on"
         settings.graph_optimization_level = {
@@ -92,10 +93,10 @@ class CpuDevice:
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {artifact.model}: {error}. "
                 "If the file is over 2 GB, its weights must lie beside it under the name it was saved with."
             ) from error
-        return CpuSession(session, lanes)
+        return CpuSession(session, parallel_batches)
 
 
-def _lanes(chosen: str, batch_size: int | None, threads: int) -> int:
+def _parallel_batches(chosen: str, batch_size: int | None, threads: int) -> int:
     return 1 if chosen == "one" or (chosen == "auto" and batch_size == 1) else threads
 
 

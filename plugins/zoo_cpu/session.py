@@ -20,15 +20,15 @@ Measured on mixed lengths, two threads with a batch each: with 6 layers 256 slot
 
 
 class CpuSession:
-    """One ONNX Runtime session, called from ``lanes`` threads at once: they share its weights, and the host is free meanwhile."""
+    """One ONNX Runtime session, called from ``parallel_batches`` threads at once; they share its weights."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, lanes: int = 1) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, parallel_batches: int = 1) -> None:
         self._session: onnxruntime.InferenceSession | None = session
         self._types = {node.name: node.type for node in session.get_inputs()}
         self.input_names: Sequence[str] = list(self._types)
         self._outputs = [node.name for node in session.get_outputs()]
-        self.shape_rule = _shape_rule(session.get_inputs(), lanes)
-        self._workers = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="zoo-cpu")
+        self.shape_rule = _shape_rule(session.get_inputs(), parallel_batches)
+        self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-cpu")
         self._running: set[onnxruntime.RunOptions] = set()
 
     def submit(self, inputs: Tensors) -> Future[Tensors]:
@@ -67,12 +67,12 @@ class CpuSession:
         self.close()
 
 
-def _shape_rule(inputs: Sequence[Any], lanes: int) -> ShapeRule:
+def _shape_rule(inputs: Sequence[Any], parallel_batches: int) -> ShapeRule:
     """The fixed batch and length of a graph exported without dynamic axes; a budget of tokens where they are symbolic."""
     rows, length = [*inputs[0].shape, None, None][:2] if inputs else (None, None)
     return ShapeRule(
         rows=rows if isinstance(rows, int) else None,
         length=length if isinstance(length, int) else None,
         tokens=BATCH_TOKENS,
-        lanes=lanes,
+        parallel_batches=parallel_batches,
     )

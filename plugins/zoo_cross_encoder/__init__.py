@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo import Reranker, hookimpl
-from zoo.hookspecs import ArchitectureFactory
-from zoo.resources import bundled
+from zoo.paths import bundled
+from zoo.registry.hookspecs import ArchitectureFactory
 
 
 @hookimpl

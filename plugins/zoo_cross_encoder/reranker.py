@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo import Reranker, hookimpl
-from zoo.card import ModelCard
 from zoo.errors import InputError, ScoreError, ZooError
+from zoo.registry.card import ModelCard
 from zoo.types import Checkpoint, Encodings, Pair, Scores, Tensors
 from zoo_cross_encoder.tokenizer import PairTokenizer
 

@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from zoo.cpus import usable_threads
 from zoo.errors import NotInstalledError, UnknownNameError, ZooError
-from zoo.threads import usable_threads
 from zoo.types import Artifact, Availability, Precision, PrecisionInfo, SessionOptions
 from zoo_openvino.session import OpenVinoSession
 
@@ -30,8 +30,8 @@ RECIPES: Mapping[Precision, tuple[str, ...]] = {
     "bf16": ("export", "trim"),  # and rounds the weights then
     "int8": ("export", "trim", "compress"),  # weights only: it rounds what they are multiplied with as it comes
 }
-OPTIONS = {"lanes": ("auto", "one", "all")}
-"""Device options: ``lanes`` is how many batches are computed at once, as for the device ``cpu``."""
+OPTIONS = {"parallel_batches": ("auto", "one", "all")}
+"""Device options: ``parallel_batches`` is how many batches are computed at once, as for the device ``cpu``."""
 
 
 class OpenVinoDevice:
@@ -70,14 +70,14 @@ class OpenVinoDevice:
                 f"the device 'openvino' has no parts to choose from: --target openvino, not openvino:{options.selector}"
             )
         threads = options.threads or usable_threads()
-        chosen = _lanes(options.extra)
-        lanes = 1 if chosen == "one" or (chosen == "auto" and options.batch_size == 1) else threads
+        chosen = _parallel_batches(options.extra)
+        parallel_batches = 1 if chosen == "one" or (chosen == "auto" and options.batch_size == 1) else threads
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
         settings = {
             "INFERENCE_PRECISION_HINT": self._arithmetic(options.precision),
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": lanes,
+            "NUM_STREAMS": parallel_batches,
         }
         try:
             compiled = openvino.Core().compile_model(str(artifact.model), "CPU", settings)
@@ -91,7 +91,7 @@ class OpenVinoDevice:
             raise ZooError(
                 f"OpenVINO {openvino.__version__} computes in {arithmetic} on this CPU, not in bf16: --precision fp32"
             )
-        return OpenVinoSession(compiled, lanes)
+        return OpenVinoSession(compiled, parallel_batches)
 
     def _info(self, precision: Precision) -> PrecisionInfo:
         native = self._computes(precision)
@@ -116,10 +116,10 @@ class OpenVinoDevice:
             return set()
 
 
-def _lanes(extra: Mapping[str, str]) -> str:
+def _parallel_batches(extra: Mapping[str, str]) -> str:
     for name, value in extra.items():
         if name not in OPTIONS:
             raise UnknownNameError("option of the device 'openvino' called", name, OPTIONS)
         if value not in OPTIONS[name]:
             raise ZooError(f"the device option {name}={value}: it takes {', '.join(OPTIONS[name])}")
-    return extra.get("lanes", "auto")
+    return extra.get("parallel_batches", "auto")

@@ -18,18 +18,18 @@ BATCH_TOKENS = 512
 
 
 class OpenVinoSession:
-    """One compiled model with ``lanes`` streams, each with a request and a thread of its own."""
+    """One compiled model with ``parallel_batches`` streams, each with a request and a thread of its own."""
 
-    def __init__(self, compiled: openvino.CompiledModel, lanes: int) -> None:
+    def __init__(self, compiled: openvino.CompiledModel, parallel_batches: int) -> None:
         self._outputs = {port: port.get_any_name() for port in compiled.outputs}
         self.input_names: Sequence[str] = [port.get_any_name() for port in compiled.inputs]
-        self.shape_rule = _shape_rule(compiled.inputs, lanes)
-        self._requests = [compiled.create_infer_request() for _ in range(lanes)]
+        self.shape_rule = _shape_rule(compiled.inputs, parallel_batches)
+        self._requests = [compiled.create_infer_request() for _ in range(parallel_batches)]
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for request in self._requests:
             self._idle.put(request)
         self._closed = False
-        self._workers = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="zoo-openvino")
+        self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-openvino")
 
     def submit(self, inputs: Tensors) -> Future[Tensors]:
         return self._workers.submit(self._run, inputs)
@@ -61,9 +61,9 @@ class OpenVinoSession:
         self.close()
 
 
-def _shape_rule(inputs: Sequence[Any], lanes: int) -> ShapeRule:
+def _shape_rule(inputs: Sequence[Any], parallel_batches: int) -> ShapeRule:
     """The fixed batch and length of a graph exported without dynamic axes; a budget of tokens where they are symbolic."""
     rows, length = (
         dimension.get_length() if dimension.is_static else None for dimension in list(inputs[0].partial_shape)[:2]
     )
-    return ShapeRule(rows=rows, length=length, tokens=BATCH_TOKENS, lanes=lanes)
+    return ShapeRule(rows=rows, length=length, tokens=BATCH_TOKENS, parallel_batches=parallel_batches)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint import model_files
+from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
-from zoo_optimum import probes
-from zoo_optimum.process import Job
+from zoo_onnx import probes
+from zoo_onnx.process import Job
 
 NO_WEIGHTS = ("position_ids", "inv_freq")
 """Endings of entries that older checkpoints carry and that are computed, not learned."""

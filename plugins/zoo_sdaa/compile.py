@@ -17,7 +17,7 @@ from typing import Any
 from zoo.errors import ZooError
 from zoo.types import Precision
 from zoo_sdaa import runtime
-from zoo_sdaa.plan import Plan, load_model
+from zoo_sdaa.engine_shapes import Plan, load_model
 
 logger = logging.getLogger("zoo.sdaa")
 

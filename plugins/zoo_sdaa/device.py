@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from zoo.errors import ZooError
 from zoo.types import Artifact, Availability, Precision, PrecisionInfo, Session, SessionOptions
 from zoo_sdaa import runtime
+from zoo_sdaa.cards import Listing, list_cards
 from zoo_sdaa.options import ENGINES_VARIABLE, SdaaOptions, engines, parse
-from zoo_sdaa.smi import Listing, list_cards
 
 PRECISIONS: Mapping[Precision, PrecisionInfo] = {
     "fp16": PrecisionInfo(offered=True),
@@ -53,10 +53,10 @@ class SdaaDevice:
     def open(self, artifact: Artifact, options: SessionOptions) -> Session:
         chosen = parse(options)
         if chosen.cards:
-            from zoo_sdaa.crew import open_cards
+            from zoo_sdaa.multi_card_session import open_cards
 
             return open_cards(artifact, options, chosen)
-        from zoo_sdaa.opening import open_here
+        from zoo_sdaa.open_session import open_here
 
         _check_first_card(chosen)
         return open_here(self.name, artifact, options, chosen)

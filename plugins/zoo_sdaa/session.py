@@ -13,8 +13,8 @@ from typing import Any
 
 from zoo.errors import ZooError
 from zoo.types import ShapeRule, Tensors
-from zoo_sdaa.generations import Context
-from zoo_sdaa.plan import Plan
+from zoo_sdaa.engine_shapes import Plan
+from zoo_sdaa.runtime_adapters import Context
 
 logger = logging.getLogger("zoo.sdaa")
 

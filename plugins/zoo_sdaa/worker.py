@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo_sdaa.opening import open_here
+from zoo_sdaa.open_session import open_here
 from zoo_sdaa.options import parse
 from zoo_sdaa.session import SdaaSession
 

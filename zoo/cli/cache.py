@@ -10,7 +10,7 @@ import click
 from zoo.cli.common import fail, json_option, print_json, print_table, verbosity_options
 
 if TYPE_CHECKING:
-    from zoo.store import Entry
+    from zoo.export.store import Entry
 
 
 @click.group("cache")
@@ -23,7 +23,7 @@ def command() -> None:
 @verbosity_options
 def list_(as_json: bool) -> None:
     """Every artifact: what it is, how large, and whether it is as it was written."""
-    from zoo.store import Store
+    from zoo.export.store import Store
 
     store = Store()
     entries = list(store.entries())
@@ -54,7 +54,7 @@ def list_(as_json: bool) -> None:
 @verbosity_options
 def verify(keys: tuple[str, ...], as_json: bool) -> None:
     """Read every byte of every artifact (or of those named) and compare with its manifest; exit 1 where one is damaged."""
-    from zoo.store import Store
+    from zoo.export.store import Store
 
     store = Store()
     _known(keys, store)
@@ -84,7 +84,7 @@ def verify(keys: tuple[str, ...], as_json: bool) -> None:
 @verbosity_options
 def prune(keys: tuple[str, ...], everything: bool, unused_for: float | None, dry_run: bool, as_json: bool) -> None:
     """Delete damaged artifacts, those named, and what killed processes left behind."""
-    from zoo.store import Store
+    from zoo.export.store import Store
 
     store = Store()
     _known(keys, store)
@@ -119,7 +119,7 @@ def _known(keys: tuple[str, ...], store: Any) -> None:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    from zoo.store import size_of
+    from zoo.files import size_of
 
     found = entry.manifest
     return {

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from zoo.catalogue import Catalogue, probe
 from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.registry.catalogue import Catalogue, probe
 from zoo.types import Device
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from zoo.catalogue import Catalogue
+from zoo.checks.machine import examine
 from zoo.cli.common import json_option, print_json, verbosity_options
-from zoo.doctor import examine
+from zoo.registry.catalogue import Catalogue
 
 
 @click.command("doctor")

@@ -14,9 +14,9 @@ from zoo.errors import InputError
 from zoo.settings import PrecisionChoice
 
 if TYPE_CHECKING:
-    from zoo.catalogue import Catalogue
-    from zoo.exporter import ExportSettings
-    from zoo.quality import Measured
+    from zoo.checks.precision import Measured
+    from zoo.export.prepare import ExportSettings
+    from zoo.registry.catalogue import Catalogue
     from zoo.types import Artifact
 
 
@@ -93,8 +93,8 @@ def command(
     """
     if quality and precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
-    from zoo.catalogue import Catalogue
-    from zoo.exporter import ExportSettings, export
+    from zoo.export.prepare import ExportSettings, export
+    from zoo.registry.catalogue import Catalogue
 
     shapes: dict[str, str | int | bool] = {
         name: value for name, value in (("sequence_length", sequence_length), ("batch_size", batch_size)) if value
@@ -137,7 +137,7 @@ def _show(artifact: Artifact, measured: Measured | None, as_json: bool) -> None:
 
 def _manifest(artifact: Artifact) -> dict[str, Any]:
     """What is known of the file; one that came with the checkpoint may have no manifest."""
-    from zoo import manifest
+    from zoo.export import manifest
 
     try:
         return manifest.as_builtins(manifest.read(artifact.model.parent))
@@ -151,8 +151,8 @@ def _cell(value: object) -> str:
 
 def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries: int) -> Measured:
     """The report on what a run in this precision opens."""
-    from zoo.datasets import MINIATURE, DataRequest
-    from zoo.quality import measure
+    from zoo.checks.precision import measure
+    from zoo.evaluation.datasets import MINIATURE, DataRequest
     from zoo.settings import RunSettings
 
     run = RunSettings(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from zoo.card import ModelCard
-from zoo.catalogue import Catalogue
 from zoo.cli.common import json_option, print_json, print_table, verbosity_options
 from zoo.errors import ZooError
+from zoo.registry.card import ModelCard
+from zoo.registry.catalogue import Catalogue
 
 
 @click.command("models")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from zoo.catalogue import Catalogue
 from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.registry.catalogue import Catalogue
 
 
 @click.command("plugins")

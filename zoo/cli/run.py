@@ -127,7 +127,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     type=KeyValue(),
     multiple=True,
     help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off, "
-    "lanes=auto|one|all. openvino: lanes, the same. sdaa: docs/devices/sdaa.md.",
+    "parallel_batches=auto|one|all. openvino: parallel_batches, the same. sdaa: docs/devices/sdaa.md.",
 )
 @click.option(
     "--progress",
@@ -193,7 +193,7 @@ def command(
         return
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import ValidOptions, evaluate
-    from zoo.datasets import DataRequest
+    from zoo.evaluation.datasets import DataRequest
 
     request = DataRequest(
         data_path=Path(data_path) if data_path else None,

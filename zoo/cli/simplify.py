@@ -46,8 +46,8 @@ def command(file: Path, save_name: Path, save_as_external_data: bool, timeout: i
     Inputs keep their dynamic axes. The result is checked by onnx, opened in ONNX Runtime and compared with FILE.onnx on
     random inputs; a file that differs is not kept. Prints the name of the file written.
     """
-    from zoo.catalogue import Catalogue
-    from zoo.simplify import simplify
+    from zoo.export.simplify import simplify
+    from zoo.registry.catalogue import Catalogue
 
     simplify(
         Catalogue.installed(),

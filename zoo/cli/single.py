@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
-from zoo.catalogue import Catalogue
 from zoo.cli.progress import Progress, progress
-from zoo.numbers import sigmoid
-from zoo.output import written_aside
+from zoo.files import atomic_write
 from zoo.pairs import PairSource, Record, read_pairs
-from zoo.resources import bundled
-from zoo.runner import open_run
-from zoo.scheduler import Scorer
+from zoo.paths import bundled
+from zoo.registry.catalogue import Catalogue
+from zoo.reranker import open_run
+from zoo.scoring.scorer import Scorer
 from zoo.settings import RunSettings
+from zoo.statistics import sigmoid
 from zoo.types import Pair
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def score_pairs(
     """Check the whole input, then score it and write a line for each input line as results come in."""
     catalogue = Catalogue.installed()
     catalogue.card(settings.model)  # a misspelt name is said before a large input is read
-    destination = written_aside(output) if output else nullcontext(sys.stdout)
+    destination = atomic_write(output) if output else nullcontext(sys.stdout)
     with ExitStack() as stack:
         source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))
         total = source.check()
@@ -74,18 +74,18 @@ def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record
 
 def _report(scorer: Scorer, seconds: float, max_length: int) -> None:
     """The closing line: nothing is cut without being counted."""
-    tally = scorer.tally
-    cut = f"{tally.passages_truncated} of {tally.pairs} passages cut to {max_length} tokens"
-    if tally.queries_truncated:
-        cut += f", {tally.queries_truncated} queries cut"
-    logger.info("%d pairs in %.2f s, %.1f pairs/s; %s", tally.pairs, seconds, tally.pairs / max(seconds, 1e-9), cut)
+    stats = scorer.stats
+    cut = f"{stats.passages_truncated} of {stats.pairs} passages cut to {max_length} tokens"
+    if stats.queries_truncated:
+        cut += f", {stats.queries_truncated} queries cut"
+    logger.info("%d pairs in %.2f s, %.1f pairs/s; %s", stats.pairs, seconds, stats.pairs / max(seconds, 1e-9), cut)
     on_device = getattr(scorer.session, "device_seconds", None)
     if on_device is not None:
-        logger.info("%.3f s of device time by the runtime's own counter, in %d batches", on_device, tally.batches)
-    if tally.pairs > 1 and tally.lowest == tally.highest:
+        logger.info("%.3f s of device time by the runtime's own counter, in %d batches", on_device, stats.batches)
+    if stats.pairs > 1 and stats.lowest == stats.highest:
         logger.warning(
             "all %d scores are equal: the pairs are the same, or the model's classification head is not trained",
-            tally.pairs,
+            stats.pairs,
         )
 
 

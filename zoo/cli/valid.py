@@ -12,18 +12,18 @@ from typing import Any
 
 import click
 
-from zoo.catalogue import Catalogue
 from zoo.cli.common import print_json
 from zoo.cli.progress import Progress, progress
-from zoo.datasets import Collection, DataRequest, find_layouts, open_collections
-from zoo.evaluation import Result, Scored, collect, identity, judge, rerank
-from zoo.journal import Journal, Journalling
-from zoo.longdoc import LongDoc
-from zoo.output import written_aside
-from zoo.report import Timing, document, notes, overall, reference_checks, table, write_files
-from zoo.runner import OpenRun, open_run
+from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
+from zoo.evaluation.journal import Journal, JournalHooks
+from zoo.evaluation.longdoc import LongDoc
+from zoo.evaluation.report import Timing, document, notes, overall, reference_checks, table, write_files
+from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
+from zoo.evaluation.timing import Stopwatch
+from zoo.files import atomic_write
+from zoo.registry.catalogue import Catalogue
+from zoo.reranker import OpenRun, open_run
 from zoo.settings import RunSettings
-from zoo.stopwatch import Stopwatch
 from zoo.types import Run
 
 logger = logging.getLogger(__name__)
@@ -64,12 +64,12 @@ def evaluate(settings: RunSettings, request: DataRequest, options: ValidOptions)
             if len(journal):
                 logger.info("going on with %s: %d batches are there", journal.path, len(journal))
             run.scorer.repeatable = True  # the journal knows batches by what is in them
-            keeper, watch = Journalling(journal), Stopwatch()
+            keeper, watch = JournalHooks(journal), Stopwatch()
             run.pipeline.join("stopwatch", watch)
             run.pipeline.join("journal", keeper)
             reranked = _rerank_all(run, collections, options, journal)
             timing = Timing.of(
-                time.perf_counter() - started, watch, run.scorer.tally, journal.recalled, journal.recalled_rows
+                time.perf_counter() - started, watch, run.scorer.stats, journal.recalled, journal.recalled_rows
             ).by_counter(getattr(run.scorer.session, "device_seconds", None))
         _tell(run, collections, reranked, timing, watch, header, output, options)
 
@@ -116,21 +116,21 @@ def _tell(
     ]
     write_files(output, run.card.name, results)
     checks = reference_checks(run.card, results, limited=header["limit"] is not None)
-    report = document(header, results, checks, run.scorer.tally, timing, watch.batches, _device(run))
-    with written_aside(output / "report.json") as handle:
+    report = document(header, results, checks, run.scorer.stats, timing, watch.batches, _device(run))
+    with atomic_write(output / "report.json") as handle:
         json.dump(report, handle, indent=2, ensure_ascii=False)
     _write_html(output, report, results, options)
     _say(f"eval_metric: {overall(results)}", options)
     if options.as_json:
         print_json(report)
-    for line in [*table(results), *notes(results, checks, run.scorer.tally, timing), f"files: {output}"]:
+    for line in [*table(results), *notes(results, checks, run.scorer.stats, timing), f"files: {output}"]:
         logger.info("%s", line)
 
 
 def _write_html(output: Path, report: dict[str, Any], results: Sequence[Result], options: ValidOptions) -> None:
-    from zoo.html import page
+    from zoo.evaluation.html import page
 
-    with written_aside(output / "report.html") as handle:
+    with atomic_write(output / "report.html") as handle:
         handle.write(page(report, results, normalize=options.normalize))
 
 

@@ -102,7 +102,7 @@ def command(
         offline=offline,
         device_options=dict(device_options),
     )
-    from zoo.verification import verify
+    from zoo.checks.device import verify
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
@@ -118,9 +118,9 @@ def command(
 
 
 def _write(path: Path, report: dict[str, Any]) -> None:
-    from zoo.output import written_aside
+    from zoo.files import atomic_write
 
-    with written_aside(path) as handle:
+    with atomic_write(path) as handle:
         json.dump(report, handle, ensure_ascii=False, indent=2)
         handle.write("\n")
 

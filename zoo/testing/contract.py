@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.batching import batches
 from zoo.errors import ZooError
+from zoo.scoring.batching import batches
 from zoo.testing.toy import toy_encodings, write_toy
 from zoo.types import Artifact, Device, Encodings, Precision, Scores, Session, SessionOptions, Tensors
 

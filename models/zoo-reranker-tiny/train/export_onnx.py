@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from optimum.exporters.onnx import main_export
-from zoo_optimum.absorb import absorb
-from zoo_optimum.trim import narrow
+from zoo_onnx.fold_kv import absorb
+from zoo_onnx.first_token_only import narrow
 
 WEIGHTS = "model.safetensors"
 SMALLEST = 256  # elements; smaller initialisers (axes, epsilons, masks) stay in the graph

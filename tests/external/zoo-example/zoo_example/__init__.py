@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zoo import hookimpl
-from zoo.hookspecs import ArchitectureFactory
+from zoo.registry.hookspecs import ArchitectureFactory
 from zoo.types import Device, Qrels, Run
 from zoo_example.device import ReferenceDevice
 from zoo_example.reranker import Halved

@@ -1,0 +1,169 @@
+"""What the steps share: reading and writing graphs of any size."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.checkpoints.files import model_files
+from zoo_onnx.process import Job
+
+LARGEST_SINGLE_FILE = 2_000_000_000
+"""protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
+SMALLEST_BESIDE = 1024
+"""Bytes of a tensor that is not worth a place beside the graph."""
+RUNTIME_OPERATORS = "com.microsoft"
+
+
+def write(model: Any, path: Path, *, external: bool = False) -> None:
+    """One file, or the graph with ``<name>.data`` beside it."""
+    import onnx
+
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    onnx.save(
+        model,
+        str(path),
+        save_as_external_data=external or size > LARGEST_SINGLE_FILE,
+        all_tensors_to_one_file=True,
+        location=f"{path.name}.data",
+        size_threshold=SMALLEST_BESIDE,
+    )
+
+
+def save(model: Any, job: Job) -> None:
+    """Write the target's model file, weights beside it where they are too large for one file or that was asked for."""
+    write(model, job.output, external=bool(job.options.get("external_data")))
+
+
+def copied(job: Job, note: str) -> dict[str, Any]:
+    """The step's file as it was, where there is nothing to do."""
+    assert job.model
+    for path in model_files(job.model):
+        shutil.copyfile(path, job.output if path == job.model else job.target / path.name)
+    return {"note": note}
+
+
+def save_nodes(model: Any, job: Job) -> None:
+    """Write a graph whose weights stay as they are: those beside it are moved here from the step before; a user's own are copied."""
+    import onnx
+
+    assert job.model
+    for path in model_files(job.model):
+        if path != job.model:
+            ours = path.resolve().is_relative_to(job.target.resolve().parent)
+            (shutil.move if ours else shutil.copyfile)(path, job.target / path.name)
+    onnx.save(model, str(job.output))  # which leaves weights kept apart where they are
+
+
+def load_nodes(model: Path) -> Any:
+    """A graph without its large weights: past 2 GB even the constants of a graph lie beside it."""
+    import onnx
+
+    proto = onnx.load(model, load_external_data=False)
+    load_weights(proto, model.parent, below=SMALLEST_BESIDE)
+    return proto
+
+
+def load_weights(model: Any, folder: Path, *, below: float = math.inf) -> None:
+    """Bring the numbers that lie beside the graph into it, all or the small ones.
+
+    onnx itself refuses files that are links or have several.
+    """
+    import onnx
+
+    attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
+    for tensor in (*model.graph.initializer, *attributes):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and (array := mapped(tensor, folder)).nbytes < below:
+            tensor.raw_data = array.tobytes()
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+
+
+def mapped(tensor: Any, folder: Path) -> NDArray[Any]:
+    """A tensor's numbers in the file they lie in, mapped rather than read."""
+    import onnx
+
+    entry = {item.key: item.value for item in tensor.external_data}
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
+    place = folder / entry["location"]
+    return np.memmap(place, kind, "r", offset=int(entry.get("offset", 0)), shape=tuple(tensor.dims))
+
+
+def with_shapes(model: Path, scratch: Path) -> Any:
+    """The loaded model with inferred types. By path, because onnx infers nothing on a loaded model past 2 GB."""
+    import onnx
+
+    inferred = scratch / "inferred.onnx"
+    onnx.shape_inference.infer_shapes_path(str(model), str(inferred))
+    proto = onnx.load(inferred, load_external_data=False)
+    inferred.unlink()
+    load_weights(proto, model.parent)
+    return proto
+
+
+def within_reach(model: Path, target: Path) -> Path:
+    """The model inside the folder that is being worked in: the quantiser writes files beside the one it reads."""
+    if model.is_relative_to(target.parent):
+        return model
+    place = target.with_name(f"{target.name}-source")
+    place.mkdir()
+    for path in model_files(model):
+        shutil.copyfile(path, place / path.name)
+    return place / model.name
+
+
+def widened(model: Path, target: Path) -> Path:
+    """The model with weights that are stored in float16 and cast before use made float32, or the model itself where there are none.
+
+    Such casts hide the weights from fusion and quantisation, and make a float32 model look like a float16 one.
+    """
+    import onnx
+
+    proto = onnx.load(model, load_external_data=False)
+    stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    kept = _without_widening(proto.graph, stored)
+    if not stored or kept is None:
+        return model
+    load_weights(proto, model.parent)
+    for tensor in proto.graph.initializer:
+        if tensor.name in stored:
+            values = onnx.numpy_helper.to_array(tensor).astype("float32")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(kept)
+    place = target.with_name(f"{target.name}-widened")
+    place.mkdir()
+    write(proto, place / "model.onnx")
+    return place / "model.onnx"
+
+
+def _without_widening(graph: Any, stored: set[str]) -> list[Any] | None:
+    """The nodes without the casts of ``stored`` weights to float32; None where something is computed in float16."""
+    wide, renamed, kept = set(stored), {}, []
+    for node in graph.node:  # in topological order, as the format demands
+        to_float32 = node.op_type == "Cast" and any(a.name == "to" and a.i == 1 for a in node.attribute)
+        if to_float32 and node.input[0] in wide:
+            renamed[node.output[0]] = node.input[0]
+            continue
+        if node.op_type == "Gather" and node.input[0] in wide:
+            wide.add(node.output[0])
+        elif wide.intersection(node.input):
+            return None
+        kept.append(node)
+    if any(output.name in renamed or output.name in wide for output in graph.output):
+        return None
+    for node in kept:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return kept
+
+
+def declare_operators(model: Any) -> None:
+    """Name the set of operators that fused nodes are of; onnx's shape inference refuses a graph that does not."""
+    if all(entry.domain != RUNTIME_OPERATORS for entry in model.opset_import):
+        entry = model.opset_import.add()
+        entry.domain, entry.version = RUNTIME_OPERATORS, 1

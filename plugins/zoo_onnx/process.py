@@ -1,0 +1,150 @@
+"""Starting a step in a process of its own, watching it, and reading what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo import errors
+from zoo.errors import NotInstalledError, ZooError
+
+logger = logging.getLogger("zoo.export")
+
+SIGN_OF_LIFE = 10.0
+"""Seconds between lines while a step runs."""
+
+NEARLY_NOTHING = 4 << 20
+"""Free bytes below which a step that failed is taken to have failed for want of room."""
+
+
+class StepError(ZooError):
+    """A step ended without a result: killed, out of memory, out of time, or broken inside a library."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the process is to do. ``target`` is the folder it makes; ``model`` the file it starts from."""
+
+    kind: str
+    model: Path | None
+    checkpoint: Path | None
+    target: Path
+    reference: Path
+    task: str
+    options: dict[str, str | int | bool]
+
+    @property
+    def output(self) -> Path:
+        """The model file the step writes."""
+        return self.target / str(self.options.get("file_name", "model.onnx"))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """The job's result. Raises StepError, or the ZooError that the step raised there."""
+    job.target.mkdir()
+    log_path = job.target.with_suffix(".log")
+    result_path = job.target.with_suffix(".json")
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zoo_onnx.child", job.to_json(), str(result_path), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=job.target,  # '-m' looks for modules in the working folder first; this one is empty
+            env=_environment(job.target),
+        )
+        try:
+            code = _wait(process, job)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    log_text = log_path.read_text(errors="replace")
+    logger.debug("%s:\n%s", job.kind, log_text)
+    try:
+        answer = json.loads(result_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        _refuse_full_disk(job)
+        raise StepError(f"'{job.kind}' {_ending(code)}{_last_line(log_text)}") from None
+    if "error" in answer:
+        _raise(answer, job)
+    result: dict[str, Any] = answer
+    return result
+
+
+def _wait(process: subprocess.Popen[bytes], job: Job) -> int:
+    started = time.monotonic()
+    timeout = float(job.options.get("timeout", 0)) if job.kind == "simplify" else 0.0
+    while True:
+        try:
+            return process.wait(SIGN_OF_LIFE if not timeout else min(SIGN_OF_LIFE, timeout))
+        except subprocess.TimeoutExpired:
+            elapsed = time.monotonic() - started
+            if timeout and elapsed >= timeout:
+                raise StepError(f"'{job.kind}' took more than {timeout:g} s and was stopped") from None
+            logger.info("  %s: %.0f s so far%s", job.kind, elapsed, _memory_of(process.pid))
+
+
+def _memory_of(pid: int) -> str:
+    """What the process holds now, where the system tells."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmRSS:"))
+        return f", {int(line.split()[1]) / 1e6:.1f} GB of memory"
+    return ""
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "TMPDIR": str(
+            scratch.parent
+        ),  # what libraries put aside goes where it was made room for, and is swept away with it
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _ending(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "was killed, probably because memory ran out"
+    if code < 0:
+        return f"died of {signal.Signals(-code).name}"
+    return f"ended with code {code} and no result"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return f" (it last said: {lines[-1].strip()[:300]})" if lines else ""
+
+
+def _raise(answer: dict[str, Any], job: Job) -> None:
+    if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _refuse_full_disk(job)
+    known = getattr(errors, answer["class"], None)
+    if known is None:
+        raise StepError(f"'{job.kind}' failed: {answer['class']}: {answer['error']}")
+    raise (NotInstalledError if known is NotInstalledError else ZooError)(answer["error"])
+
+
+def _refuse_full_disk(job: Job) -> None:
+    """A step that fails on a full disk says so in many ways, or not at all: libraries report a short write as a fault of their own."""
+    if shutil.disk_usage(job.target).free < NEARLY_NOTHING:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,273 @@
+"""Engines and contexts of the fake runtime: they compute, and they hold their user to the contract."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo_sdaa.testing.graph import Program
+from zoo_sdaa.testing.machine import card, demand, engines, machine, record, visible_spas
+
+_calls = 0
+
+
+class Versioned:
+    """An object that lacks what this version of the runtime lacks."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if not name.startswith("_") and f"{type(self).__name__}.{name}" in machine().without:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return super().__getattribute__(name)
+
+
+class Tensor:
+    """What ``from_numpy`` makes, and what a future's outputs are: a view of memory that is not the caller's."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    def numpy(self) -> NDArray[Any]:
+        return self._array
+
+
+class Device:
+    """One SPA."""
+
+    def __init__(self, kind: str, index: int = 0) -> None:
+        demand(kind == "sdaa", f"there is no device type '{kind}'")
+        demand(0 <= index < visible_spas(), f"there is no SPA {index}; this process sees {visible_spas()}")
+        self.index = index
+        self.unsynchronised = False
+
+    def sync(self) -> None:
+        self.unsynchronised = False
+
+
+class Engine(Versioned):
+    """A compiled model on every SPA that the process uses."""
+
+    def __init__(self, content: bytes, generation: int) -> None:
+        self._program = Program(content)
+        self._generation = generation
+        self._contexts: list[Context] = []
+        self._released = False
+        engines()
+        record("engine", id=id(self), card=card(), generation=generation, header=self._program.header)
+
+    def create_context(self) -> Context:
+        demand(not self._released, "create_context of an engine that was released")
+        made = (Context1 if self._generation == 1 else Context2)(self._program)
+        self._contexts.append(made)
+        record("context", id=id(made))
+        return made
+
+    def release(self) -> None:
+        demand(not self._released, "an engine was released twice")
+        alive = [context for context in self._contexts if not context._released]
+        demand(not alive, "an engine was released before its context")
+        self._released = True
+        record("engine released", id=id(self))
+
+
+class Call:
+    """One asynchronous run. Outputs lie in the context's one output memory, which the next call takes."""
+
+    def __init__(self, context: Context, inputs: Mapping[str, NDArray[Any]], previous: Call | None) -> None:
+        self._context, self._inputs, self._previous = context, inputs, previous
+        self._error: Exception | None = None
+        self.fetched = False
+        self.successor: Call | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        if self._previous is not None:
+            self._previous.wait()
+            self._previous = None
+        try:
+            self._context._compute(self._inputs)
+        except Exception as error:
+            self._error = error
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def get(self) -> list[Tensor]:
+        """Outputs of this call or, where another one was submitted before they were fetched, of that one."""
+        last = self
+        while last.successor is not None:
+            last = last.successor
+        last.wait()
+        if self._error is not None:
+            raise self._error
+        self.fetched = True
+        return [Tensor(array) for array in self._context._memory]
+
+
+class Context(Versioned):
+    """What both generations' contexts share."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._released = False
+        self._memory: list[NDArray[Any]] = []
+        self._last: Call | None = None
+        self._set: dict[str, NDArray[Any]] = {}
+        self._ran = False
+        self._milliseconds = 0.0
+
+    def _alive(self, what: str) -> None:
+        demand(not self._released, f"{what} of a context that was released")
+
+    def _submit(self, arrays: Sequence[NDArray[Any]]) -> Call:
+        self._alive("run_async")
+        names = self._program.inputs
+        demand(len(arrays) == len(names), f"run_async was given {len(arrays)} inputs; the graph has {', '.join(names)}")
+        inputs = dict(zip(names, arrays, strict=True))
+        for name, array in inputs.items():
+            self._program.check(name, array, engines())
+        record("call", rows=len(arrays[0]), card=card(), repeated=_repeated(arrays))
+        if self._last is not None:
+            if not self._last.fetched:
+                self._last.wait()
+            for array in self._memory:
+                array[...] = -array - 1  # the memory is the next call's now
+        previous, call = self._last, Call(self, inputs, self._last)
+        if previous is not None and not previous.fetched:
+            previous.successor = call
+        self._last = call
+        return call
+
+    def _compute(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        _perhaps_fail()
+        started = time.perf_counter()
+        outputs = self._program.run(inputs)
+        taken = time.perf_counter() - started
+        wanted = machine().device_seconds
+        threading.Event().wait(max(wanted - taken, 0.0))
+        self._milliseconds += (wanted or taken) * 1e3
+        if not self._memory:
+            self._memory = [np.empty_like(output) for output in outputs]
+        for memory, output in zip(self._memory, outputs, strict=True):
+            memory[...] = output
+
+    def get_num_outputs(self) -> int:
+        self._alive("get_num_outputs")
+        demand(self._ran, "get_num_outputs before executor_run")
+        return len(self._memory)
+
+    def release(self) -> None:
+        demand(not self._released, "a context was released twice")
+        if self._last is not None:
+            self._last.wait()
+        self._released = True
+        record("context released", id=id(self), milliseconds=self._milliseconds)
+
+
+class Context1(Context):
+    """Generation 1."""
+
+    _timing = False
+
+    def run_async(self, tensors: Sequence[Tensor]) -> Call:
+        for tensor in tensors:
+            demand(
+                isinstance(tensor, Tensor),
+                f"run_async takes tensors of tvm.runtime.from_numpy, not {type(tensor).__name__}",
+            )
+        return self._submit([tensor.numpy() for tensor in tensors])
+
+    def set_input(self, name: str, array: NDArray[Any], dev: Device) -> None:
+        self._alive("set_input")
+        demand(name in self._program.inputs, f"there is no input '{name}'")
+        self._program.check(name, array, 1)
+        self._set[name] = array
+
+    def executor_run(self, *, dev: Device) -> None:
+        self._alive("executor_run")
+        lacking = [name for name in self._program.inputs if name not in self._set]
+        demand(not lacking, f"executor_run before the inputs {', '.join(lacking)} were set")
+        record("call", rows=len(next(iter(self._set.values()))), card=card(), spa=dev.index)
+        self._compute(self._set)
+        self._ran = dev.unsynchronised = True
+
+    def get_output(self, index: int, dev: Device) -> Tensor:
+        self._alive("get_output")
+        demand(self._ran, "get_output before executor_run")
+        demand(not dev.unsynchronised, "get_output before sync")
+        return Tensor(self._memory[index])
+
+    def start_timing(self) -> None:
+        self._alive("start_timing")
+        self._timing, self._milliseconds = True, 0.0
+
+    def get_infer_time(self) -> list[float]:
+        self._alive("get_infer_time")
+        demand(self._timing, "get_infer_time without start_timing")
+        return [self._milliseconds * share for share in (1.0, 0.98, 0.96, 0.94)[: engines()]]
+
+
+class Context2(Context):
+    """Generation 2."""
+
+    def run_async(self, arrays: Sequence[NDArray[Any]]) -> Call:
+        for array in arrays:
+            demand(isinstance(array, np.ndarray), f"run_async takes numpy arrays, not {type(array).__name__}")
+        return self._submit(arrays)
+
+    def set_input(self, key: int | str, array: NDArray[Any]) -> None:
+        self._alive("set_input")
+        name = self._program.inputs[key] if isinstance(key, int) else key
+        demand(name in self._program.inputs, f"there is no input '{name}'")
+        self._program.check(name, array, 1)
+        self._set[name] = array
+
+    def executor_run(self) -> None:
+        self._alive("executor_run")
+        lacking = [name for name in self._program.inputs if name not in self._set]
+        demand(not lacking, f"executor_run before the inputs {', '.join(lacking)} were set")
+        record("call", rows=len(next(iter(self._set.values()))), card=card())
+        self._compute(self._set)
+        self._ran = True
+
+    def get_output(self, index: int) -> NDArray[Any]:
+        self._alive("get_output")
+        demand(self._ran, "get_output before executor_run")
+        return self._memory[index]
+
+
+def _perhaps_fail() -> None:
+    """The faults a test asked for."""
+    global _calls
+    _calls += 1
+    here = machine()
+    if here.fail_at == _calls:
+        raise RuntimeError(f"sdaa: error 700 in call {_calls}")
+    if here.lose == card() and _calls >= here.lose_at:
+        if here.lose_how == "exit":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if here.lose_how == "hang":
+            threading.Event().wait()
+        raise RuntimeError("sdaa: error 719, the device is lost")
+
+
+def reset() -> None:
+    """Count calls anew: a test in this process begins."""
+    global _calls
+    _calls = 0
+
+
+def _repeated(arrays: Sequence[NDArray[Any]]) -> int:
+    """How many rows at the end repeat the row before them, as padding does."""
+    rows = len(arrays[0])
+    count = 0
+    while count + 1 < rows and all((a[rows - 1 - count] == a[rows - 2 - count]).all() for a in arrays):
+        count += 1
+    return count

@@ -1,0 +1,12 @@
+"""zoo's fake of TecoInference's ``tvm``: see ``zoo_sdaa.testing``. It is on no path unless a test puts it there."""
+
+from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing.machine import machine
+
+from . import relay, runtime, target, transform
+
+__version__ = machine().version
+__all__ = ["device", "relay", "runtime", "target", "transform"]
+
+with compiler.as_in(globals(), "tvm"):
+    from zoo_sdaa.testing.engine import Device as device  # noqa: N813  # a function there

@@ -1,0 +1,12 @@
+"""``tvm.runtime``"""
+
+from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing.machine import machine
+
+with compiler.as_in(globals(), "tvm.runtime"):
+    from zoo_sdaa.testing.compiler import save_engine
+
+    if machine().generation == 1:
+        from zoo_sdaa.testing.compiler import create_engine, from_numpy
+
+__all__ = ["create_engine", "from_numpy", "save_engine"]

@@ -1,0 +1,12 @@
+"""zoo's fake of TecoInference's second generation: see ``zoo_sdaa.testing``. It is on no path unless a test puts it there."""
+
+from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing.machine import machine
+
+__version__ = machine().version
+
+with compiler.as_in(globals(), "tecoinference"):
+    from zoo_sdaa.testing.compiler import Engine2 as Engine
+    from zoo_sdaa.testing.compiler import EngineOptions
+
+__all__ = ["Engine", "EngineOptions"]

@@ -1,0 +1,294 @@
+"""The vendor's acceptance figures, and ``zoo verify``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import Result
+
+from conftest import PANDA, Zoo
+from zoo.checks import bounds
+from zoo.checks.bounds import card_checks, metric_checks, output_check, output_error, relative_difference
+from zoo.checks.device import golden_pairs
+from zoo.errors import ScoreError
+from zoo.paths import bundled
+from zoo.registry.card import ModelCard, Reference
+from zoo.registry.catalogue import Catalogue, PluginRecord
+from zoo.registry.hookspecs import hookimpl
+from zoo.testing.toy import write_toy, write_toy_tokenizer
+from zoo_sdaa.testing import Machine, fake_sdaa
+
+pytestmark = [pytest.mark.export, pytest.mark.any_device]
+
+REPORT = Path("report.json")
+
+
+def test_the_output_error_is_the_vendors_formula() -> None:
+    assert output_error([3.0, 0.0], [0.0, 4.0]) == pytest.approx(5 / 4)
+    assert output_error([1.0, 2.0], [1.0, 2.0]) == 0.0
+    out, ref = np.random.default_rng(0).normal(size=(2, 100, 1))
+    assert output_error(out, ref) == pytest.approx(float(((np.abs(out - ref) ** 2).sum() / (ref**2).sum()) ** 0.5))
+
+
+def test_the_output_error_is_computed_in_double_precision() -> None:
+    reference = np.full(10, 1e-30, dtype=np.float32)  # whose square float32 cannot hold
+    assert output_error(reference * np.float32(1.5), reference) == pytest.approx(0.5)
+
+
+def test_outputs_that_cannot_be_compared_are_an_error() -> None:
+    with pytest.raises(ScoreError, match=r"shape \(2,\).*shape \(2, 1\)"):
+        output_error([1.0, 2.0], [[1.0], [2.0]])
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ScoreError, match="not finite"):
+            output_error([bad], [1.0])
+
+
+def test_a_reference_of_zero_is_met_by_zero_alone() -> None:
+    assert output_error([0.0], [0.0]) == relative_difference(0.0, 0.0) == 0.0
+    assert output_error([1e-9], [0.0]) == relative_difference(1e-9, 0.0) == math.inf
+
+
+def test_a_metric_is_inside_a_tenth_of_a_percent_or_not() -> None:
+    inside, outside = (
+        metric_checks("sdaa", {"ndcg@10": value}, {"ndcg@10": 0.4}, bounds.DEVICE_METRIC_BOUND, ["ndcg@10"])[0]
+        for value in (0.40039, 0.40041)
+    )
+    assert (inside.passed, outside.passed) == (True, False)
+    assert outside.deviation == pytest.approx(0.001025)
+
+
+def test_an_output_check_shows_the_scores_that_differ_most() -> None:
+    check = output_check("x", [1.0, 2.0, 3.0], [1.0, 2.5, 3.1], "fp16")
+    assert (check.measured, check.reference, check.passed) == (2.0, 2.5, False)
+
+
+def test_a_deviation_that_is_no_number_does_not_pass() -> None:
+    assert not replace(output_check("x", [1.0], [1.0], "fp32"), deviation=math.nan).passed
+
+
+def test_a_cards_value_counts_for_its_own_data_set_and_metric() -> None:
+    def reference(dataset: str, value: float) -> Reference:
+        return Reference(dataset=dataset, metric="score@1", value=value, tolerance=0.1, settings="", source="a page")
+
+    card = ModelCard(
+        name="m", folder=Path(), description="", architecture="a", license="", languages=[], max_length=1, bundled="m",
+        reference=[reference("panda-demo", 1.0), reference("elsewhere", 9.0)],
+    )  # fmt: skip
+    assert [check.passed for check in card_checks(card, "panda-demo", {"score@1": 1.05})] == [True]
+    assert [check.passed for check in card_checks(card, "panda-demo", {"score@1": 1.2})] == [False]
+    assert card_checks(card, "panda-demo", {"score@2": 1.0}) == []
+
+
+def test_the_golden_pairs_begin_with_the_demo_and_end_past_every_limit() -> None:
+    pairs = golden_pairs(None)
+    assert [tuple(pair) for pair in pairs[:2]] == PANDA
+    assert len(pairs[-1].passage) > 20_000
+    assert any(not pair.passage for pair in pairs)
+    assert any(not pair.query for pair in pairs)
+
+
+@pytest.fixture
+def toy_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A model beside those that are installed whose card gives no values: it may be any checkpoint."""
+    card = tmp_path / "cards" / "toy-reranker.toml"
+    card.parent.mkdir()
+    text = (bundled("models") / "zoo-reranker-tiny.toml").read_text(encoding="utf-8")
+    card.write_text(text.partition("[[reference]]")[0], encoding="utf-8")
+
+    class Toys:
+        @hookimpl
+        def zoo_models(self) -> Iterable[Path]:
+            return [card.parent]
+
+    plugins = [*Catalogue.installed().plugins, PluginRecord("toys", plugin=Toys())]
+    monkeypatch.setattr(Catalogue, "installed", lambda: Catalogue(plugins))
+    return card.stem
+
+
+@pytest.fixture
+def verify(zoo: Zoo, toy_card: str, tmp_path: Path) -> Any:
+    """``zoo verify`` of the toy model, without PyTorch unless a test says so."""
+    pytest.importorskip("onnx")
+    toy, words = write_toy(tmp_path / "toy.onnx"), write_toy_tokenizer(tmp_path / "toy")
+
+    def call(*args: object) -> Result:
+        return zoo(
+            "verify", toy_card, "--ckpt", toy, "--config-path", words, "--shape", 64, "--output", REPORT, *args
+        )  # fmt: skip
+
+    return call
+
+
+def test_verify_passes_a_device_that_computes_right_and_writes_a_report(verify: Any, tmp_path: Path) -> None:
+    with fake_sdaa(tmp_path / "fake", Machine(device_seconds=0.01)):
+        result = verify("--target", "sdaa")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "passed"
+    assert "sdaa against ONNX Runtime" in result.stdout
+    assert f"report: {REPORT}" in result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert report["passed"]
+    assert 0 < report["checks"][0]["deviation"] <= report["checks"][0]["bound"] == 0.01
+    assert report["device"]["details"]["driver"] == "3.2.0"
+    assert report["device"]["device_seconds"] == pytest.approx(0.01 * report["device"]["batches"])
+    assert report["reference"]["name"] == "cpu"
+    assert len(report["pairs"]) == 27
+    assert report["pairs"][-1]["tokens"] == 64
+    for pair in report["pairs"]:
+        assert pair["device"] == float(np.float16(pair["device"]))
+
+
+def test_verify_counts_samples_as_we_do_and_as_the_vendor_does(verify: Any, tmp_path: Path) -> None:
+    with fake_sdaa(tmp_path / "fake"):
+        verify("--target", "sdaa", "--batch-size", 8)
+    facts = json.loads(REPORT.read_text(encoding="utf-8"))["device"]
+    assert facts["vendor_samples_per_second"] / facts["pairs_per_second"] == pytest.approx(32 / 27, rel=1e-3)
+
+
+def test_verify_fails_a_device_that_computes_wrong(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo_cross_encoder.reranker import CrossEncoder
+
+    original, calls = CrossEncoder.postprocess, []
+
+    def wrong(self: Any, outputs: Any) -> Any:
+        calls.append(1)
+        return original(self, outputs) * (1.01 if len(calls) == 1 else 1.0)
+
+    monkeypatch.setattr(CrossEncoder, "postprocess", wrong)
+    wrong.zoo_impl = original.zoo_impl  # type: ignore[attr-defined]  # the mark of @hookimpl
+    result = verify("--target", "cpu")
+    assert result.exit_code == 1
+    assert "EXCEEDED" in result.stdout
+    assert result.stdout.splitlines()[-1] == "FAILED"
+    assert not json.loads(REPORT.read_text(encoding="utf-8"))["passed"]
+
+
+def test_verify_speaks_json(verify: Any) -> None:
+    result = verify("--target", "cpu", "--json")
+    assert json.loads(result.stdout) == json.loads(REPORT.read_text(encoding="utf-8"))
+
+
+def test_verify_takes_pairs_of_the_users_own(verify: Any) -> None:
+    Path("mine.tsv").write_text("a query\ta passage\n", encoding="utf-8")
+    assert verify("--target", "cpu", "--data-path", "mine.tsv").exit_code == 0
+    assert len(json.loads(REPORT.read_text(encoding="utf-8"))["pairs"]) == 1
+
+
+def test_verify_compares_a_saved_engine_with_the_checkpoint(zoo: Zoo, toy_card: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    toy = write_toy(tmp_path / "toy.onnx")
+    words = write_toy_tokenizer(tmp_path / "toy")
+    with fake_sdaa(tmp_path / "fake"):
+        arguments = (toy_card, "--config-path", words, "--shape", 32, "--target", "sdaa")
+        assert zoo("run", *arguments, "--ckpt", toy, "--save-engine", "toy.tecoengine").exit_code == 0
+        toy.rename(words / "model.onnx")
+        result = zoo("verify", *arguments, "--ckpt", "toy.tecoengine", "--output", REPORT)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert report["device"]["model_file"] == "toy.tecoengine"
+    assert report["reference"]["model_file"] == "model.onnx"
+
+
+def test_verify_compares_with_pytorch_where_it_can(zoo: Zoo) -> None:
+    for module in ("torch", "transformers"):
+        pytest.importorskip(module)
+    Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PANDA), encoding="utf-8")
+    result = zoo(
+        "verify", "zoo-reranker-tiny", "--target", "cpu", "--torch", "--data-path", "pairs.jsonl", "--output", REPORT
+    )
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert [check["name"] for check in report["checks"]] == ["cpu against ONNX Runtime", "ONNX Runtime against PyTorch"]
+    assert report["checks"][1]["deviation"] < 1e-5
+    assert "torch" in report["pairs"][0]
+
+
+def test_verify_compares_the_metric_with_pytorchs_where_it_can(zoo: Zoo) -> None:
+    for module in ("torch", "transformers"):
+        pytest.importorskip(module)
+    data = bundled("datas") / "mldr-mini" / "data"
+    result = zoo(
+        "verify",
+        "zoo-reranker-tiny",
+        "--target",
+        "cpu",
+        "--torch",
+        "--data-path",
+        data,
+        "--limit",
+        1,
+        "--output",
+        REPORT,
+    )
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    [check] = [c for c in report["checks"] if c["name"] == "ONNX Runtime against PyTorch, mldr-mini/en, ndcg@10"]
+    assert check["bound"] == 0.01
+    metrics = report["metrics"]["mldr-mini/en"]
+    assert (check["measured"], check["reference"]) == (metrics["cpu"]["ndcg@10"], metrics["torch"]["ndcg@10"])
+
+
+def test_verify_compares_the_metric_on_a_labelled_data_set(verify: Any, tmp_path: Path) -> None:
+    with fake_sdaa(tmp_path / "fake"):
+        result = verify("--target", "sdaa", "--data-path", bundled("datas") / "mldr-mini" / "data", "--limit", 2)
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert set(report["metrics"]) == {"mldr-mini/en", "mldr-mini/zh"}
+    named = {check["name"]: check for check in report["checks"]}
+    check = named["sdaa against ONNX Runtime, mldr-mini/en, ndcg@10"]
+    assert check["bound"] == 0.001
+    assert check["measured"] == report["metrics"]["mldr-mini/en"]["device"]["ndcg@10"]
+    assert report["passed"] == (result.exit_code == 0) == all(check["passed"] for check in report["checks"])
+
+
+def test_verify_checks_the_values_of_the_models_card_and_pairs_only_leaves_them_out(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reference(metric: str, value: float) -> Reference:
+        return Reference(
+            dataset="mldr-mini/en", metric=metric, value=value, tolerance=1e-4, settings="", source="a test"
+        )
+
+    original = Catalogue.card
+
+    def card(self: Catalogue, name: str) -> ModelCard:
+        return msgspec.structs.replace(original(self, name), reference=[reference("ndcg@10", 0.0)])
+
+    monkeypatch.setattr(Catalogue, "card", card)
+    pytest.importorskip("onnx")
+    toy, words = write_toy(tmp_path / "toy.onnx"), write_toy_tokenizer(tmp_path / "toy")
+    arguments = ("verify", "zoo-reranker-tiny", "--ckpt", toy, "--config-path", words, "--shape", 64, "--target", "cpu")
+    result = zoo(*arguments, "--output", REPORT, "--no-torch")
+    assert result.exit_code == 1
+    assert "the card's mldr-mini/en, ndcg@10" in result.stdout
+    assert "EXCEEDED" in result.stdout
+    alone = zoo(*arguments, "--output", REPORT, "--pairs-only")
+    assert alone.exit_code == 0, alone.stderr
+    assert "mldr-mini" not in alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--torch",), "has no *.safetensors"),
+        (("--data-path", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
+        (("--target", "sda"), "Did you mean 'sdaa'?"),
+        (("--output", "no/folder/report.json"), "cannot write no/folder/report.json: there is no folder no/folder"),
+    ],
+)
+def test_a_fault_of_verify_is_an_error_that_names_it(verify: Any, arguments: tuple[str, ...], said: str) -> None:
+    if said.startswith("has no"):
+        pytest.importorskip("transformers")
+    result = verify(*arguments, *(() if "--target" in arguments else ("--target", "cpu")))
+    assert result.exit_code == 1
+    assert "Error: " in result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not REPORT.exists()

@@ -1,0 +1,119 @@
+"""``zoo-reranker-tiny`` is what its card says: small, whole, and able to tell a relevant passage from another."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, Zoo
+
+pytestmark = [pytest.mark.export]
+
+PAIRS = ROOT / "tests" / "handwritten_pairs.jsonl"
+"""A query with a passage that answers it and one that does not, in English and Chinese; written for this test."""
+
+
+def nodes(model: Path) -> list[tuple[Any, ...]]:
+    """What a graph computes, without who wrote it and when."""
+    import onnx
+
+    graph = onnx.load(str(model), load_external_data=False).graph
+    return [(node.op_type, *node.input, *node.output, *sorted(map(str, node.attribute))) for node in graph.node]
+
+
+def triples() -> list[dict[str, str]]:
+    return [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
+
+
+def test_what_is_shipped_is_under_25_mib(tiny: Path) -> None:
+    shipped = [path for path in tiny.iterdir() if path.is_file()]
+    assert {"config.json", "model.onnx", "model.safetensors", "tokenizer.json"} <= {path.name for path in shipped}
+    assert sum(path.stat().st_size for path in shipped) < 25 * 2**20
+
+
+def test_it_ranks_handwritten_pairs_right(zoo: Zoo, tmp_path: Path) -> None:
+    cases = triples()
+    assert len(cases) >= 12
+    assert {case["language"] for case in cases} == {"en", "zh"}
+    path = tmp_path / "pairs.jsonl"
+    lines = [json.dumps([case["query"], case[which]]) for case in cases for which in ("relevant", "other")]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    result = zoo("run", "zoo-reranker-tiny", "--data-path", path, "--json")
+    assert result.exit_code == 0, result.stderr
+    logits = [json.loads(line)["logit"] for line in result.stdout.splitlines()]
+    wrong = [case["query"] for case, good, bad in zip(cases, logits[::2], logits[1::2], strict=True) if good <= bad]
+    assert wrong == []
+
+
+def test_its_card_says_that_it_is_a_miniature(zoo: Zoo) -> None:
+    [row] = [row for row in json.loads(zoo("models", "--json").stdout) if row["name"] == "zoo-reranker-tiny"]
+    assert "miniature stand-in" in row["description"].lower()
+
+
+def test_its_model_file_computes_what_transformers_computes(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the reference scores are torch's")
+    transformers = pytest.importorskip("transformers", reason="the reference scores are transformers'")
+    model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny, torch_dtype=torch.float32, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    pairs = [(case["query"], case["relevant"] * repeat) for case, repeat in zip(triples(), (1, 3, 9, 30), strict=False)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps(pair) for pair in pairs), encoding="utf-8")
+    result = zoo("run", "zoo-reranker-tiny", "--data-path", path, "--json", "--target", "cpu")
+    ours = [json.loads(line)["logit"] for line in result.stdout.splitlines()]
+    model.eval()
+    theirs = []
+    for pair in pairs:
+        inputs = tokenizer(*pair, truncation="only_second", max_length=512, return_tensors="pt")
+        with torch.no_grad():
+            theirs.append(model(**inputs).logits.item())
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_the_export_makes_the_shipped_file(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    """From the checkpoint: by the script that wrote it, node for node; by ``zoo export``, the same scores and as much trimmed."""
+    for module in ("torch", "optimum.exporters.onnx", "onnx"):
+        pytest.importorskip(module, reason="the export extra is not installed")
+    made = tmp_path / "made.onnx"
+    script = ROOT / "models" / "zoo-reranker-tiny" / "train" / "export_onnx.py"
+    subprocess.run([sys.executable, script, tiny, "--to", made], check=True, capture_output=True)
+    assert nodes(made) == nodes(tiny / "model.onnx")
+
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    for path in tiny.iterdir():
+        if path.is_file() and path.name != "model.onnx":
+            (checkpoint / path.name).symlink_to(path)
+    words = ("--config-path", checkpoint, "--target", "cpu", "--json")
+    exported = zoo("export", "zoo-reranker-tiny", *words)
+    assert exported.exit_code == 0, exported.stderr
+    assert (
+        json.loads(exported.stdout)["steps"][1]["note"]
+        == "7 nodes compute the first token only, and no keys and values for it"
+    )
+    shipped, own = (zoo("run", "zoo-reranker-tiny", "--target", "cpu", "--json", *more) for more in ((), words[:2]))
+    logits = [[json.loads(line)["logit"] for line in result.stdout.splitlines()] for result in (shipped, own)]
+    assert logits[1] == pytest.approx(logits[0], abs=1e-5)
+
+
+def test_its_card_gives_values_that_verify_holds_it_to(zoo: Zoo, tmp_path: Path) -> None:
+    result = zoo(
+        "verify", "zoo-reranker-tiny", "--target", "cpu", "--no-torch", "--output", tmp_path / "r.json", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    own = [check["name"] for check in report["checks"] if check["name"].startswith("the card's")]
+    assert own == [
+        "the card's panda-demo, score@1",
+        "the card's panda-demo, score@2",
+        "the card's mldr-mini/en, ndcg@10",
+        "the card's mldr-mini/zh, ndcg@10",
+    ]

@@ -1,0 +1,77 @@
+"""The same scores whatever the batch, its order, its budget, and how many batches are computed at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.errors import ZooError
+from zoo.registry.catalogue import Catalogue
+from zoo.reranker import OpenRun, open_run
+from zoo.scoring.scorer import Scorer
+from zoo.settings import RunSettings
+from zoo.types import Pair
+
+TOLERANCE = 1e-5
+"""Largest difference of a float32 logit: sums are made in another order where rows or padding differ."""
+
+WORDS = ["panda", "bamboo", "eats", "the", "a", "in", "China", "熊猫", "吃", "竹子", "中国", "sleeps", "winter"]
+queries = st.sampled_from(["what is panda?", "熊猫吃什么?", ""])
+passages = st.builds(
+    lambda seed, count: " ".join(random.Random(seed).choices(WORDS, k=count)), st.integers(0, 99), st.integers(0, 200)
+)
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, OpenRun]]:
+    """The embedded model opened for one pair at a time, and for several batches at once."""
+    with ExitStack() as stack:
+
+        def opened(batch_size: int | None, threads: int) -> OpenRun:
+            wanted = RunSettings(
+                model="zoo-reranker-tiny", target="cpu", batch_size=batch_size, threads=threads, offline=True
+            )
+            return stack.enter_context(open_run(Catalogue.installed(), wanted))
+
+        yield {"one": opened(1, 1), "parallel_batches": opened(None, 3)}
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    pairs=st.lists(st.builds(Pair, queries, passages), min_size=1, max_size=16),
+    rows=st.none() | st.integers(1, 40),
+    shuffle=st.integers(0, 9),
+)
+def test_scores_do_not_depend_on_the_batch(
+    runs: dict[str, OpenRun], pairs: list[Pair], rows: int | None, shuffle: int
+) -> None:
+    alone = dict(runs["one"].scorer.score(pairs))
+    random.Random(shuffle).shuffle(pairs)
+    for run in runs.values():
+        together = list(Scorer(run.pipeline, run.scorer.session, rows).score(pairs))
+        assert [pair for pair, _ in together] == pairs
+        assert [score for _, score in together] == pytest.approx([alone[pair] for pair in pairs], abs=TOLERANCE)
+
+
+def test_a_run_with_lanes_computes_several_batches_at_once(runs: dict[str, OpenRun]) -> None:
+    assert runs["one"].scorer.session.shape_rule.parallel_batches == 1
+    assert runs["parallel_batches"].scorer.session.shape_rule.parallel_batches == 3
+
+
+def test_closing_a_session_ends_the_batch_that_is_being_computed(runs: dict[str, OpenRun]) -> None:
+    import numpy as np
+
+    wanted = RunSettings(model="zoo-reranker-tiny", target="cpu", batch_size=1, threads=1, offline=True)
+    with open_run(Catalogue.installed(), wanted) as run:
+        ids = np.ones((1500, 500), dtype=np.int64)
+        future = run.scorer.session.submit(dict.fromkeys(run.scorer.session.input_names, ids))
+        while not future.running():
+            pass
+        run.scorer.session.close()
+        with pytest.raises(ZooError, match="failed on a batch"):
+            future.result(timeout=0)

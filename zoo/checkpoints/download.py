@@ -1,0 +1,112 @@
+"""Weights from afar: the Hugging Face hub or its mirror, and ModelScope. Both clients resume what was interrupted.
+
+Progress is the clients' own bar on a terminal, and elsewhere a plain line now and then with the bytes that have arrived.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.files import size_of
+from zoo.registry.card import ModelCard
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 10.0
+"""Seconds between plain lines."""
+
+
+def hub_endpoint() -> str:
+    """The hub or the mirror that ``HF_ENDPOINT`` names."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def from_hub_cache(card: ModelCard) -> Path | str:
+    """The snapshot of the card's revision, whole or not, or why there is none."""
+    from huggingface_hub import snapshot_download
+
+    assert card.hub
+    try:
+        # One file that every snapshot has, for the client refuses from 2.0 on what lacks any file it asked for.
+        return Path(
+            snapshot_download(card.hub, revision=card.revision, local_files_only=True, allow_patterns=["config.json"])
+        )
+    except Exception as error:  # the hub client's exceptions differ between its major versions
+        return f"holds no {card.hub} at revision {card.revision} ({type(error).__name__})"
+
+
+def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
+    """The card's revision, fetched as far as it is not there yet, or why it cannot be had.
+
+    A connection that breaks is taken up again as long as each attempt brings something.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    assert card.hub
+    logger.info("downloading %s at %s from %s", card.hub, card.revision, hub_endpoint())
+    place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=card.hub, repo_type="model") / "blobs"
+    with _progress(place):
+        while True:
+            arrived = size_of(place)
+            try:
+                return Path(
+                    snapshot_download(
+                        card.hub, revision=card.revision, allow_patterns=list(patterns), endpoint=hub_endpoint()
+                    )
+                )
+            except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
+                if size_of(place) <= arrived:
+                    return f"{type(error).__name__}: {_first_line(error)}"
+                logger.info("the connection broke (%s); going on where it was", type(error).__name__)
+
+
+def from_modelscope(card: ModelCard, patterns: Sequence[str]) -> Path | str:
+    """ModelScope's copy, or why it cannot be had."""
+    if importlib.util.find_spec("modelscope") is None:
+        return "its package is not installed (pip install modelscope)"
+    from modelscope import snapshot_download
+
+    logger.info("downloading %s from ModelScope", card.modelscope)
+    try:
+        return Path(snapshot_download(card.modelscope, allow_patterns=list(patterns)))
+    except Exception as error:  # the package documents no exception classes of its own
+        return f"{type(error).__name__}: {_first_line(error)}"
+
+
+@contextmanager
+def _progress(place: Path) -> Iterator[None]:
+    """The client's bars on a terminal; else they are silenced and what has arrived in ``place`` is said now and then."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not logger.isEnabledFor(logging.INFO)
+    if are_progress_bars_disabled() or (sys.stderr.isatty() and not quiet):
+        yield
+        return
+    done = threading.Event()
+    before = size_of(place)
+
+    def tell() -> None:
+        while not done.wait(INTERVAL):
+            logger.info("  %s MB have arrived", f"{(size_of(place) - before) / 1e6:,.0f}")
+
+    disable_progress_bars()
+    teller = threading.Thread(target=tell, name="zoo-download", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+        enable_progress_bars()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

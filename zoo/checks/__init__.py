@@ -1,0 +1,1 @@
+"""Measurements of this machine, of its devices, and of what a lower precision does to rankings."""

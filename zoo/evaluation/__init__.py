@@ -1,0 +1,1 @@
+"""Reranking labelled data sets: reading them, scoring, the journal, metrics and reports."""

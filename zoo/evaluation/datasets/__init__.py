@@ -1,0 +1,52 @@
+"""Data sets to evaluate on. One file a format; ``open_collections`` finds out which one a folder is in."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from zoo.errors import InputError, UnknownNameError
+from zoo.evaluation.datasets import beir, hub, mldr, trec
+from zoo.evaluation.datasets.collection import Collection, DataRequest
+from zoo.evaluation.datasets.layout import Layout
+from zoo.paths import bundled
+
+__all__ = ["Collection", "DataRequest", "find_layouts", "open_collections"]
+
+logger = logging.getLogger(__name__)
+
+MINIATURE = "mldr-mini"
+FORMATS = (mldr.find, hub.find, beir.find, trec.find)
+EXPECTED = (
+    "It takes a folder in MLDR's layout (LANG/corpus.jsonl, LANG/SPLIT_queries.jsonl, LANG/SPLIT_qrels.jsonl), MLDR's raw files "
+    "(mldr-v1.0-LANG/corpus.jsonl.gz), BEIR's layout (corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv) or TREC's "
+    "(corpus.jsonl, queries.tsv, qrels.txt)"
+)
+
+
+def find_layouts(request: DataRequest) -> list[Layout]:
+    """What there is of what was asked for; nothing is read but names. Raises ZooError."""
+    if request.data_path is None:
+        name = request.dataset or MINIATURE
+        if name == MINIATURE:
+            return mldr.find(replace(request, dataset=MINIATURE), bundled("datas") / MINIATURE / "data")
+        if name == "mldr":
+            return hub.download(request)
+        raise UnknownNameError(
+            "data set to be had without --data-path called", name, ["mldr", MINIATURE], "Others need --data-path DIR."
+        )
+    path = Path(request.data_path)
+    if not path.is_dir():
+        problem = "is a file, not a folder" if path.exists() else "no such folder"
+        raise InputError(path, None, f"{problem}. {EXPECTED}")
+    for find in FORMATS:
+        layouts = find(request, path)
+        if layouts:
+            return layouts
+    raise InputError(path, None, f"is no data set. {EXPECTED}")
+
+
+def open_collections(layouts: list[Layout], request: DataRequest) -> list[Collection]:
+    """Each layout, read and checked. Raises ZooError at the first fault, before anything is scored."""
+    return [layout.load(request) for layout in layouts]

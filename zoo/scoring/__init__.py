@@ -1,0 +1,1 @@
+"""Pairs in, scores out: batching, the threads of the stages, and sessions in child processes."""

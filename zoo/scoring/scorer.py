@@ -1,0 +1,83 @@
+"""Pairs in, scores out, in order: every stage works at the same time, so that the device never waits for the host.
+
+Reading, tokenising, batching, inference and postprocessing are threads with bounded queues between them (see
+``zoo.scoring.stage_threads``). Pairs are read in windows and sorted by length inside a window, so that memory is bounded by a few
+windows whatever the input's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from zoo.registry.stages import Pipeline
+from zoo.scoring.stage_threads import StageThreads, Window
+from zoo.types import Pair, Session
+
+
+@dataclass
+class RunStats:
+    """What a run did, for its closing lines."""
+
+    pairs: int = 0
+    passages_truncated: int = 0
+    queries_truncated: int = 0
+    tokens: int = 0
+    slots: int = 0
+    batches: int = 0
+    lowest: float = float("inf")
+    highest: float = float("-inf")
+
+    @property
+    def padding_ratio(self) -> float:
+        """Padded slots over real tokens: 0.25 means a quarter more was computed than was needed."""
+        return self.slots / self.tokens - 1 if self.tokens else 0.0
+
+    def add(self, window: Window) -> None:
+        """Count a finished window."""
+        self.pairs += len(window.pairs)
+        self.passages_truncated += window.passages_truncated
+        self.queries_truncated += window.queries_truncated
+        self.tokens += window.tokens
+        self.slots += window.slots
+        self.batches += window.batches
+        self.lowest = min(self.lowest, float(window.scores.min()))
+        self.highest = max(self.highest, float(window.scores.max()))
+
+
+@dataclass
+class Scorer:
+    """Scores pairs through one session. ``stats`` grows as results are given out.
+
+    ``batch_size`` is rows a batch; None leaves them to the session's token budget. ``repeatable`` batches the same pairs the same way
+    in every run, where windows otherwise follow the device's speed.
+    """
+
+    pipeline: Pipeline
+    session: Session
+    batch_size: int | None = 1
+    repeatable: bool = False
+    stats: RunStats = field(default_factory=RunStats)
+    _lines: list[StageThreads] = field(default_factory=list, repr=False)
+
+    def score(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float]]:
+        """Each pair with its logit, in the order of ``pairs``.
+
+        ``pairs`` is iterated in another thread. The first failure of any stage ends the run: results that were complete before it
+        are given out, then it is raised (a score that is not finite as a ScoreError naming its pair). Closing the iterator stops
+        every stage.
+        """
+        with StageThreads(self.pipeline, self.session, self.batch_size, pairs, repeatable=self.repeatable) as line:
+            self._lines.append(line)
+            try:
+                for window in line.finished():
+                    self.stats.add(window)
+                    yield from zip(window.pairs, window.scores.tolist(), strict=True)
+                    line.release(window)
+            finally:
+                self._lines.remove(line)
+
+    def close(self) -> None:
+        """Stop what an iterator that nobody closed has left running."""
+        for line in self._lines:
+            line.stop()

@@ -1,6 +1,0 @@
-"""``tvm.relay.transform``"""
-
-from zoo.testing.sdaa import compiler
-
-with compiler.as_in(globals(), "tvm.relay.transform"):
-    globals().update({name: compiler.relay_pass(name) for name in compiler.PASSES})
