@@ -8,15 +8,14 @@ from typing import Any
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.device_options import DeviceCommand, KeyValue
 from zoo.cli.precision import chosen_precision, precision_option
-from zoo.cli.run import KeyValue
-from zoo.cli.sdaa import sdaa_options
 from zoo.errors import ZooError
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
-@click.command("verify")
+@click.command("verify", cls=DeviceCommand)
 @click.argument("model")
 @click.option("--target", metavar="DEVICE", help="Device to verify. Default: the best one available, SDAA first.")
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file, or engine, to verify.")
@@ -55,13 +54,15 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
 @click.option(
-    "--device-option",
-    "device_options",
+    "--exporter", default="", metavar="NAME", help="Who makes the model file. Default: who takes the least time."
+)
+@click.option(
+    "--model-option",
+    "model_options",
     type=KeyValue(),
     multiple=True,
-    help="An option of the device itself, repeatable.",
+    help="An option of the model's architecture, repeatable.",
 )
-@sdaa_options
 @json_option
 @verbosity_options
 @click.pass_context
@@ -82,7 +83,9 @@ def command(
     output: Path | None,
     offline: bool,
     threads: int | None,
-    device_options: tuple[tuple[str, str], ...],
+    exporter: str,
+    device_options: dict[str, str],
+    model_options: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
     """Check that a device computes what it should, and write a report.
@@ -100,13 +103,15 @@ def command(
         max_length=shape,
         threads=threads,
         offline=offline,
-        device_options=dict(device_options),
+        exporter=exporter,
+        device_options=device_options,
+        model_options=dict(model_options),
     )
     from zoo.checks.device import verify
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
-    report = verify(settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
+    report = verify(catalogue_of(ctx), settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
     path = output or Path(f"zoo-verify-{model}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:
