@@ -10,6 +10,7 @@ from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand, KeyValue
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
+from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
@@ -160,6 +161,7 @@ def command(
     Results go to stdout, everything else to stderr.
     """
     check_mode(ctx, mode, data_path, output)
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,

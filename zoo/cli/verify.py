@@ -11,6 +11,7 @@ import click
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import DeviceCommand, KeyValue
 from zoo.cli.precision import chosen_precision, precision_option
+from zoo.cli.threads import bound_tokenizer
 from zoo.errors import ZooError
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
@@ -93,6 +94,7 @@ def command(
     Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and where they can be by PyTorch; the vendor's figures are
     computed and held against their bounds. Exits with 1 where one is exceeded.
     """
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,

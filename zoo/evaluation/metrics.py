@@ -27,7 +27,7 @@ PLACES = 5
 class MetricHooks:
     """The reference's metrics as a participant of a run."""
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def evaluate(self, run: Run, qrels: Qrels) -> dict[str, float]:
         return evaluate(run, qrels)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
+from zoo.export.process import Job
 from zoo.types import Checkpoint, ExportRequest
 from zoo_onnx import run_steps
-from zoo_onnx.process import Job
 from zoo_onnx.proof import open_session
 
 pytestmark = [pytest.mark.export, pytest.mark.openvino]
@@ -46,15 +46,7 @@ def test_a_channel_of_zeros_stays_zero() -> None:
 def run_step(model: Path, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The graph after the step, with its weights, and what the step said."""
     folder.mkdir()
-    job = Job(
-        kind="compress",
-        model=model,
-        checkpoint=None,
-        target=folder / "out",
-        reference=folder / "x",
-        task="",
-        options=options,
-    )
+    job = Job(name="weight-only-int8", model=model, target=folder / "out", reference=folder / "x", options=options)
     job.target.mkdir()
     said = compress.compress(job)
     onnx.checker.check_model(str(job.output))
@@ -152,7 +144,7 @@ def test_a_whole_model_is_compressed_with_its_proof_and_into_a_third(tiny: Path,
     folder = tmp_path / "out"
     folder.mkdir()
     request = ExportRequest(
-        source=source / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("compress",),
+        source=source / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("weight-only-int8",),
         precision="int8", folder=folder,
     )  # fmt: skip
     artifact = run_steps.run_recipe(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from zoo.types import Artifact, Session, SessionOptions
+from zoo.api import Artifact, Session, SessionOptions
 from zoo_cpu.device import CpuDevice
 
 

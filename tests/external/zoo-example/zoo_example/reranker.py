@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import hookimpl
-from zoo.types import Scores, Tensors
+from zoo.api import Scores, Tensors, hookimpl
 from zoo_cross_encoder.reranker import CrossEncoder
 
 
