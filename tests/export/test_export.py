@@ -483,7 +483,7 @@ def test_without_an_exporter_each_ones_reason_is_given(tmp_path: Path, monkeypat
         NotInstalledError, match=r"optimum: torch is not installed\. pip install 'zoo-runner\[export\]'"
     ):
         steps.exporter(request)
-    with pytest.raises(ZooError, match="there is no exporter 'optimun'. Did you mean 'optimum'"):
+    with pytest.raises(ZooError, match=r"there is no exporter 'optimun'\. Did you mean 'optimum'"):
         steps.exporter(replace(request, exporter="optimun"))
 
 

@@ -189,7 +189,7 @@ def command(
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
     from zoo.evaluation.datasets import DataRequest
-    from zoo.evaluation.evaluate import EvaluationRequest
+    from zoo.evaluation.harness import EvaluationRequest
 
     data = DataRequest(
         data_path=Path(data_path) if data_path else None,
