@@ -320,3 +320,30 @@ def test_an_empty_cache_is_no_fault(zoo: Zoo) -> None:
         result = zoo("cache", *words)
         assert result.exit_code == 0, result.stderr
     assert json.loads(zoo("cache", "list", "--json").stdout)["artifacts"] == []
+
+
+def test_an_artifact_of_another_version_of_zoo_is_listed_as_such_and_pruned(zoo: Zoo, order: BuildRequest) -> None:
+    folder = make(Copier(), order).model.parent
+    content = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))
+    old = {key: value for key, value in content.items() if key not in ("borrowed", "head", "plugins")} | {"format": 1}
+    (folder / manifest.NAME).write_text(json.dumps(old), encoding="utf-8")
+    [row] = json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]
+    assert "written by another version of zoo (format 1; this version reads 2)" in row["state"]
+    assert zoo("cache", "prune").stdout == f"{folder.name}\n"
+    assert folders() == []
+
+
+def test_pruning_everything_takes_engines_and_quality_reports_too(zoo: Zoo, order: BuildRequest) -> None:
+    make(Copier(), order)
+    for name in ("engines/key", "quality"):
+        (zoo_home() / name).mkdir(parents=True)
+        (zoo_home() / name / "file").write_bytes(bytes(1000))
+    others = {
+        Path(row["path"]).name: row["size"] for row in json.loads(zoo("cache", "list", "--json").stdout)["others"]
+    }
+    assert others == {"engines": 1000, "quality": 1000}
+    zoo("cache", "prune")
+    assert (zoo_home() / "engines" / "key" / "file").exists()
+    zoo("cache", "prune", "--all")
+    assert not (zoo_home() / "engines").exists()
+    assert not (zoo_home() / "quality").exists()
