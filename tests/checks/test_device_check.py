@@ -22,7 +22,7 @@ from zoo.errors import ScoreError
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard, Reference
 from zoo.registry.catalogue import Catalogue, PluginRecord
-from zoo.registry.hookspecs import hookimpl
+from zoo.registry.markers import hookimpl
 from zoo.testing.toy import write_toy, write_toy_tokenizer
 from zoo_sdaa.testing import Machine, fake_sdaa
 

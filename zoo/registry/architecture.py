@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.options import Option
-from zoo.registry.hookspecs import PROJECT, STAGES
+from zoo.registry.markers import PROJECT, STAGES
 from zoo.types import Checkpoint, Head
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from zoo.errors import PluginError, ScoreError, ZooError
-from zoo.registry.hookspecs import PROJECT, CatalogueSpecs, StageSpecs, hookimpl
+from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.markers import PROJECT, hookimpl
 from zoo.registry.participants import Participant, register
 from zoo.types import Artifact, BatchInfo, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
 
