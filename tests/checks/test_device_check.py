@@ -277,7 +277,7 @@ def test_verify_checks_the_values_of_the_models_card_and_pairs_only_leaves_them_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--torch",), "has no *.safetensors"),
+        (("--torch",), "needs *.safetensors"),
         (("--data-path", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--target", "sda"), "Did you mean 'sdaa'?"),
         (("--output", "no/folder/report.json"), "cannot write no/folder/report.json: there is no folder no/folder"),
