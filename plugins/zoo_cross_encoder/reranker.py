@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ from zoo.api import (
     Architecture,
     Checkpoint,
     Encodings,
-    InputError,
     ModelCard,
+    ModelConfig,
     Pair,
     ScoreError,
     Scores,
     Tensors,
     ZooError,
     hookimpl,
+    read_config,
 )
 from zoo_cross_encoder.tokenizer import PairTokenizer
 
@@ -32,19 +32,16 @@ class CrossEncoder(Architecture):
     def __init__(self, card: ModelCard, checkpoint: Checkpoint, **settings: Any) -> None:
         super().__init__(card, checkpoint, **settings)
         max_length, query_max_length = self.max_length, self.query_max_length
-        config = _read_json(checkpoint.folder / "config.json")
+        config = read_config(checkpoint.folder)
         _check_head(checkpoint.folder, config)
-        limit = min(card.max_length, position_limit(config))
+        limit = min(card.max_length, config.position_limit)
         if max_length > limit:
             raise ZooError(
                 f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use a `max_length` of {limit} or less"
             )
-        self.tokenizer = PairTokenizer(checkpoint.folder, max_length=max_length, query_max_length=query_max_length)
-        if self.tokenizer.vocabulary_size > config.get("vocab_size", self.tokenizer.vocabulary_size):
-            raise ZooError(
-                f"{checkpoint.folder}: the tokenizer knows {self.tokenizer.vocabulary_size} tokens, the model only "
-                f"{config['vocab_size']}: tokenizer.json and config.json are not of the same model"
-            )
+        self.tokenizer = PairTokenizer(
+            checkpoint.folder, config, max_length=max_length, query_max_length=query_max_length
+        )
 
     @hookimpl
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
@@ -62,26 +59,6 @@ class CrossEncoder(Architecture):
         return scores
 
 
-def position_limit(config: dict[str, Any]) -> int:
-    """Longest input in tokens. RoBERTa-like models number positions from pad_token_id + 1, so two go unused."""
-    positions = int(config.get("max_position_embeddings", 512))
-    roberta_like = "roberta" in str(config.get("model_type", ""))
-    return positions - int(config.get("pad_token_id", 1)) - 1 if roberta_like else positions
-
-
-def _check_head(folder: Path, config: dict[str, Any]) -> None:
-    labels = len(config.get("id2label") or ()) or config.get("num_labels", 1)
-    if labels != 1:
-        raise ZooError(f"{folder}/config.json describes a classifier with {labels} labels; a reranker has one")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(path, None, f"is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "must hold a JSON object")
-    return content
+def _check_head(folder: Path, config: ModelConfig) -> None:
+    if config.labels != 1:
+        raise ZooError(f"{folder}/config.json describes a classifier with {config.labels} labels; a reranker has one")

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from zoo_cpu.features import has_int8_dot_product
+from zoo_onnx.process import Job, StepError, run
 
 from conftest import PANDA, Zoo
 from random_checkpoints import exported_only, make_checkpoint
@@ -22,9 +24,7 @@ from zoo.export.prepare import ExportSettings, export
 from zoo.registry.catalogue import Catalogue
 from zoo.statistics import spearman
 from zoo.types import Checkpoint, ExportRequest
-from zoo_cpu.features import has_int8_dot_product
 from zoo_onnx import probes, proof, requirements, run_steps
-from zoo_onnx.process import Job, StepError, run
 
 pytestmark = [pytest.mark.export]
 

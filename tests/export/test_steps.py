@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from zoo_cpu.features import flags, has_int8_dot_product
 
 from zoo.errors import PluginError
 from zoo.export import steps
 from zoo.registry.stages import Pipeline
 from zoo.types import Device, ExportRequest
 from zoo_cpu.device import CpuDevice
-from zoo_cpu.features import flags, has_int8_dot_product
 from zoo_openvino.device import OpenVinoDevice
 
 pytestmark = [pytest.mark.export, pytest.mark.openvino]

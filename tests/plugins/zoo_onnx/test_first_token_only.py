@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from zoo_onnx.process import Job
 
 from conftest import Zoo
 from random_checkpoints import make_checkpoint
 from small_graphs import HEADS, WIDTH, encoder
-from zoo_onnx.process import Job
 
 pytestmark = [pytest.mark.export]
 

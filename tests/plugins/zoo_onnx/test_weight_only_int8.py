@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from zoo_onnx.process import Job
 
 from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
 from zoo.types import Checkpoint, ExportRequest
 from zoo_onnx import run_steps
-from zoo_onnx.process import Job
 from zoo_onnx.proof import open_session
 
 pytestmark = [pytest.mark.export, pytest.mark.openvino]
