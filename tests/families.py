@@ -41,7 +41,7 @@ def texts() -> list[str]:
 
 
 def wordpiece(*, lower: bool = True, specials: tuple[str, ...] = BERT_SPECIALS, size: int = 2000) -> Tokenizer:
-    pad, unknown, first, last, mask = specials
+    _, unknown, first, last, _ = specials
     tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from zoo.types import BatchInfo as BatchInfo
     from zoo.types import CacheFolder as CacheFolder
     from zoo.types import Checkpoint as Checkpoint
+    from zoo.types import CheckpointOffer as CheckpointOffer
     from zoo.types import CommandOffer as CommandOffer
     from zoo.types import Device as Device
     from zoo.types import Encoding as Encoding
@@ -90,7 +91,8 @@ _PLACES = {
     "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
     "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),
     "zoo.types": (
-        "Artifact", "Availability", "BatchInfo", "CacheFolder", "Checkpoint", "CommandOffer", "Device", "Encoding", "Encodings",
+        "Artifact", "Availability", "BatchInfo", "CacheFolder", "Checkpoint", "CheckpointOffer", "CommandOffer", "Device", "Encoding",
+        "Encodings",
         "ExportOffer", "ExportRequest", "Head", "Pair", "Precision", "PrecisionInfo", "Qrels", "Run", "Scores", "Session",
         "SessionOptions", "ShapeRule", "Step", "StepReport", "Tensors",
     ),

@@ -141,6 +141,20 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointOffer:
+    """What an architecture answers when it is asked for a checkpoint that no card is written for.
+
+    ``max_length`` is the longest input in tokens. ``reason`` says why it cannot be opened, if the architecture knows checkpoints of its
+    kind, and ``remedy`` what to do; both are empty if it does not.
+    """
+
+    available: bool
+    max_length: int = 0
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepReport:
     """What one step of a recipe did, for the artifact's manifest.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from zoo.api import (
     Architecture,
     Checkpoint,
+    CheckpointOffer,
     Encodings,
     ModelCard,
     ModelConfig,
     Pair,
+    Requirements,
     ScoreError,
     Scores,
     Tensors,
@@ -20,7 +22,16 @@ from zoo.api import (
     hookimpl,
     read_config,
 )
+from zoo_cross_encoder.module_head import ModuleHead
 from zoo_cross_encoder.tokenizer import PairTokenizer
+
+CLASSIFIER = "ForSequenceClassification"
+FAMILIES = frozenset({
+    "albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "flaubert",
+    "ibert", "longformer", "megatron-bert", "mobilebert", "modernbert", "mpnet", "new", "nystromformer", "rembert", "roberta", "roformer",
+    "squeezebert", "xlm", "xlm-roberta",
+})  # fmt: skip
+"""Model types that a checkpoint without a card may have: encoders that an exporter knows."""
 
 
 class CrossEncoder(Architecture):
@@ -28,6 +39,36 @@ class CrossEncoder(Architecture):
 
     What differs between the families (template, special tokens, token types) is read from the tokenizer's own files.
     """
+
+    requires: ClassVar[Requirements] = Requirements(
+        optional_files=("tokenizer_config.json", "special_tokens_map.json", "modules.json", "[0-9]_*/config.json")
+    )
+
+    @classmethod
+    def offer(cls, folder: Path) -> CheckpointOffer:
+        config = read_config(folder)
+        if ModuleHead.read(folder) is not None:
+            return CheckpointOffer(available=True, max_length=config.position_limit)
+        if config.model_type not in FAMILIES:
+            return CheckpointOffer(available=False)
+        if config.architectures and not config.kind.endswith(CLASSIFIER):
+            return CheckpointOffer(
+                available=False,
+                reason=f"'{config.kind}' has no classification head, so it is an encoder and no reranker",
+                remedy=f"Choose a checkpoint whose class ends in {CLASSIFIER}, with one label",
+            )
+        if config.labels != 1:
+            return CheckpointOffer(
+                available=False,
+                reason=f"it is a classifier with {config.labels} labels; a reranker has one",
+                remedy="Choose a checkpoint that was trained to give one score a pair",
+            )
+        return CheckpointOffer(available=True, max_length=config.position_limit)
+
+    @classmethod
+    def adapt(cls, checkpoint: Checkpoint, *, weights: bool) -> Checkpoint:
+        head = ModuleHead.read(checkpoint.folder)
+        return checkpoint if head is None else head.rebuilt(checkpoint, weights=weights)
 
     def __init__(self, card: ModelCard, checkpoint: Checkpoint, **settings: Any) -> None:
         super().__init__(card, checkpoint, **settings)

@@ -39,7 +39,10 @@ def export(job: Job) -> dict[str, Any]:
 
 
 def load(folder: Path) -> tuple[Any, str]:
-    """The checkpoint as a float32 torch model, and a note on tensors that it does not read. Raises ZooError naming the keys where weights and model do not fit together."""
+    """The checkpoint as a float32 torch model, and a note on tensors that it does not read.
+
+    Raises ZooError naming the keys if weights and model do not fit together.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
+from zoo.checkpoints.resolve import check_name
 from zoo.cli.progress import Progress, progress
 from zoo.files import atomic_write
 from zoo.pairs import PairSource, Record, read_pairs
@@ -38,7 +39,7 @@ def score_pairs(
     style: Progress,
 ) -> None:
     """Check the whole input, then score it and write a line for each input line as results come in."""
-    catalogue.card(settings.model)  # a misspelt name is said before a large input is read
+    check_name(catalogue, settings.model)  # a misspelt name is said before a large input is read
     destination = atomic_write(output) if output else nullcontext(sys.stdout)
     with ExitStack() as stack:
         source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))

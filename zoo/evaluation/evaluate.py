@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoints.resolve import check_name, short_name
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.html import page
 from zoo.evaluation.journal import Journal
@@ -81,9 +82,9 @@ def evaluate(
     """
     request = request or EvaluationRequest()
     catalogue = catalogue or Catalogue.installed()
-    catalogue.card(settings.model)  # a misspelt name is an error before gigabytes are read
+    check_name(catalogue, settings.model)  # a misspelt name is an error before gigabytes are read
     layouts = find_layouts(request.data)
-    output = request.output or RESULTS / settings.model / layouts[0].dataset
+    output = request.output or RESULTS / short_name(settings.model) / layouts[0].dataset
     data = replace(request.data, work=output)
     started = time.perf_counter()
     collections = open_collections(layouts, data)

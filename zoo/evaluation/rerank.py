@@ -107,6 +107,7 @@ def identity(
     return {
         "zoo": zoo.__version__,
         "model": reranker.card.name,
+        "revision": reranker.checkpoint.revision or "none",
         "model options": dict(reranker.model_options),
         "weights": weights_hash(reranker.artifact, digests),
         "tokenizer": digests.of(tokenizer) if tokenizer.is_file() else "none",
