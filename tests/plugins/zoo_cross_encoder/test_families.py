@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import zoo_cross_encoder
-from families import ENCODERS, PAIRS, make, reference_scores
+from families import ENCODERS, PAIRS, TORCH_JIT, make, reference_scores
 from torch_device import TorchPlugin
 from zoo import Reranker
 from zoo.errors import ZooError
 from zoo.registry.catalogue import Catalogue
 
-pytestmark = [pytest.mark.export, pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")]
+pytestmark = [pytest.mark.export, TORCH_JIT]
 LONG = [("what is panda?", "the giant panda eats bamboo " * 60)]
 
 
