@@ -93,7 +93,9 @@ def _about(name: str, repository: Repository, *, tree: bool) -> bytes:
     paths = sorted(path for path in repository.folder.rglob("*") if path.is_file())
     names = [(path, path.relative_to(repository.folder).as_posix()) for path in paths]
     if tree:
-        entries = [{"type": "file", "path": place, "size": path.stat().st_size, "oid": "0" * 40} for path, place in names]
+        entries = [
+            {"type": "file", "path": place, "size": path.stat().st_size, "oid": "0" * 40} for path, place in names
+        ]
         return json.dumps(entries).encode()
     facts = {"private": False, "downloads": 0, "likes": 0, "tags": []}  # old clients insist on them
     siblings = [{"rfilename": place} for _, place in names]
@@ -115,7 +117,12 @@ def local_hub() -> Iterator[Hub]:
 
 def zoo_with(hub: Hub, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """A zoo command in a process of its own: the hub's client reads its settings when it is imported."""
-    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "RUST_BACKTRACE": "0"}
+    settings = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RUST_BACKTRACE": "0",
+    }
     return subprocess.run(
         [sys.executable, "-m", "zoo", *map(str, words)], env={**os.environ, **settings, **environment},
         capture_output=True, text=True, timeout=300, check=False,

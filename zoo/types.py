@@ -52,6 +52,8 @@ class Encoding(NamedTuple):
     features: Mapping[str, Sequence[int]]
     passage_truncated: bool = False
     query_truncated: bool = False
+    unknown: int = 0
+    """Tokens that stand for text which the vocabulary does not know."""
 
     @property
     def length(self) -> int:

@@ -76,7 +76,7 @@ class PairTokenizer:
         self._from_left = loaded.truncates_left
         self._prefixes = PrefixEncoder.of(loaded.tokenizer, whole=self._from_left)
         self.padding: Mapping[str, int] = {"input_ids": loaded.pad_id(), "token_type_ids": 0}
-        self._path = loaded.path
+        self._path, self._unknown = loaded.path, loaded.unknown_id
 
     def encode(self, pairs: Sequence[Pair]) -> list[Encoding]:
         """One encoding a pair, in order."""
@@ -108,6 +108,7 @@ class PairTokenizer:
             },
             passage_truncated=len(kept_passage) < len(passage),
             query_truncated=len(kept_query) < len(query),
+            unknown=0 if self._unknown is None else kept_query.count(self._unknown) + kept_passage.count(self._unknown),
         )
 
     def _cut(self, ids: list[int], limit: int) -> list[int]:

@@ -85,7 +85,19 @@ def test_a_run_names_a_restrictive_licence_once_and_records_the_commit(hub: Hub,
 
 
 def test_a_report_says_which_commit_served(hub: Hub, tiny: Path) -> None:
-    words = ("run", "hf:lab/tiny", "--mode", "valid", "--limit", "1", "--ckpt", tiny / "model.onnx", "--target", "cpu", "-q")
+    words = (
+        "run",
+        "hf:lab/tiny",
+        "--mode",
+        "valid",
+        "--limit",
+        "1",
+        "--ckpt",
+        tiny / "model.onnx",
+        "--target",
+        "cpu",
+        "-q",
+    )
     result = zoo_with(hub, *words)
     assert result.returncode == 0, result.stderr
     report = json.loads((Path("zoo-results") / "lab__tiny" / "mldr-mini" / "report.json").read_text(encoding="utf-8"))
@@ -109,7 +121,10 @@ CUSTOM = {"architectures": ["OwnForRanking"], "model_type": "own", "auto_map": {
     ("changes", "said"),
     [
         (CUSTOM, r"'OwnForRanking' is code in its own repository .*never run. Write a plugin"),
-        ({"architectures": ["BertModel"], "model_type": "bert"}, "'BertModel' has no classification head.*Choose a checkpoint"),
+        (
+            {"architectures": ["BertModel"], "model_type": "bert"},
+            "'BertModel' has no classification head.*Choose a checkpoint",
+        ),
         ({"architectures": ["XLMRobertaForMaskedLM"]}, "'XLMRobertaForMaskedLM' has no classification head"),
         ({"id2label": {"0": "no", "1": "maybe", "2": "yes"}}, "a classifier with 3 labels; a reranker has one"),
         ({"architectures": ["NeverHeardOf"], "model_type": "never"}, "no installed architecture knows 'NeverHeardOf'"),
@@ -127,7 +142,11 @@ def test_what_cannot_be_run_is_refused_by_name_with_the_way_out(
 def test_code_of_a_repository_is_no_hindrance_if_its_architecture_is_built_in(
     tmp_path: Path, tiny: Path, catalogue: Catalogue
 ) -> None:
-    changes = {"architectures": ["NewForSequenceClassification"], "model_type": "new", "auto_map": {"AutoModel": "x--y.Z"}}
+    changes = {
+        "architectures": ["NewForSequenceClassification"],
+        "model_type": "new",
+        "auto_map": {"AutoModel": "x--y.Z"},
+    }
     folder = checkpoint(tmp_path / "gte", tiny, max_position_embeddings=8192, **changes)
     found = resolve(catalogue, str(folder))
     assert (found.card.architecture, found.card.max_length) == ("cross-encoder", 8192)

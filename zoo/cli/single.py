@@ -18,7 +18,7 @@ from zoo.pairs import PairSource, Record, read_pairs
 from zoo.paths import bundled
 from zoo.registry.catalogue import Catalogue
 from zoo.reranker import Reranker
-from zoo.scoring.scorer import Scorer
+from zoo.scoring.scorer import MUCH_OF_A_PAIR, MUCH_UNKNOWN, RunStats, Scorer
 from zoo.settings import RunSettings
 from zoo.statistics import sigmoid
 from zoo.types import Pair
@@ -84,11 +84,27 @@ def _report(scorer: Scorer, seconds: float, max_length: int) -> None:
     on_device = scorer.session.device_seconds
     if on_device is not None:
         logger.info("%.3f s of device time by the runtime's own counter, in %d batches", on_device, stats.batches)
+    _report_unknown(stats)
     if stats.pairs > 1 and stats.lowest == stats.highest:
         logger.warning(
             "all %d scores are equal: the pairs are the same, or the model's classification head is not trained",
             stats.pairs,
         )
+
+
+def _report_unknown(stats: RunStats) -> None:
+    """A warning if the model's vocabulary does not know much of the input, or of some pairs."""
+    if stats.unknown_share > MUCH_UNKNOWN:
+        logger.warning(
+            "%.0f %% of this input is unknown to the model's vocabulary: it cannot read it, and the scores say little",
+            100 * stats.unknown_share,
+        )
+    elif stats.worst_pair is not None:
+        share, pair = stats.worst_pair
+        logger.warning(
+            "%d of %d pairs are more than %.0f %% unknown to the model's vocabulary; the most, %.0f %%, is the one of the query '%s'",
+            stats.unreadable_pairs, stats.pairs, 100 * MUCH_OF_A_PAIR, 100 * share, pair.query[:60],
+        )  # fmt: skip
 
 
 def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> str:

@@ -16,6 +16,7 @@ from zoo.evaluation.html import page
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.longdoc import LongDoc
 from zoo.evaluation.metrics import MetricHooks
+from zoo.evaluation.reading import Reading
 from zoo.evaluation.report import Timing, document, notes, overall, reference_checks, table, write_files
 from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
 from zoo.evaluation.timing import Stopwatch
@@ -105,8 +106,8 @@ def evaluate(
                 time.perf_counter() - started, watch, scorer.stats, journal.recalled, journal.recalled_rows
             ).by_counter(reranker.session.device_seconds)
         results = [
-            judge(pipeline, collection, run, chunks)
-            for collection, (run, chunks) in zip(collections, scored, strict=True)
+            judge(pipeline, collection, run, chunks, reading, reranker.card)
+            for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
         ]
         checks = reference_checks(reranker.card, results, limited=data.limit is not None)
         report = document(
@@ -134,12 +135,14 @@ def _rerank_all(
     max_length: int,
     shown: Shown,
     journal: Journal,
-) -> list[tuple[Run, int]]:
+) -> list[tuple[Run, int, Reading]]:
+    done = []
     try:
-        return [
-            collect(collection, shown(rerank(scorer, collection, long_doc, max_length), collection))
-            for collection in collections
-        ]
+        for collection in collections:
+            scorer.stats.by_query = {}
+            run, chunks = collect(collection, shown(rerank(scorer, collection, long_doc, max_length), collection))
+            done.append((run, chunks, Reading.of(scorer.stats.by_query, collection.queries)))
+        return done
     except KeyboardInterrupt:
         logger.warning(
             "stopped: %d batches of scores are kept in %s; the same command goes on from there",

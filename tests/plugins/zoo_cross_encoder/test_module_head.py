@@ -40,9 +40,15 @@ def ettin(folder: Path, *, pooling: str = "cls", version: int = 5, bias: bool = 
     if half:
         for module in (dense, norm, last):
             module.to(torch.bfloat16).to(torch.float32)
-    flags = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean", "include_prompt": True}
+    flags = {
+        "pooling_mode_cls_token": pooling == "cls",
+        "pooling_mode_mean_tokens": pooling == "mean",
+        "include_prompt": True,
+    }
     configs = [
-        {"word_embedding_dimension": width, **flags} if version == 5 else {"embedding_dimension": width, "pooling_mode": pooling},
+        {"word_embedding_dimension": width, **flags}
+        if version == 5
+        else {"embedding_dimension": width, "pooling_mode": pooling},
         {"in_features": width, "out_features": width, "bias": bias, "activation_function": GELU},
         {"dimension": width},
         {"in_features": width, "out_features": 1, "bias": True, "activation_function": IDENTITY},
@@ -55,7 +61,11 @@ def ettin(folder: Path, *, pooling: str = "cls", version: int = 5, bias: bool = 
         if number:
             (folder / path).mkdir()
             (folder / path / "config.json").write_text(json.dumps(configs[number - 1]))
-    for place, name, module in (("2_Dense", "linear", dense), ("3_LayerNorm", "norm", norm), ("4_Dense", "linear", last)):
+    for place, name, module in (
+        ("2_Dense", "linear", dense),
+        ("3_LayerNorm", "norm", norm),
+        ("4_Dense", "linear", last),
+    ):
         dtype = torch.bfloat16 if half else torch.float32
         tensors = {f"{name}.{key}": value.to(dtype).contiguous() for key, value in module.state_dict().items()}
         save_file(tensors, folder / place / "model.safetensors")
@@ -72,7 +82,9 @@ def ettin(folder: Path, *, pooling: str = "cls", version: int = 5, bias: bool = 
 
 def opened(folder: Path) -> Reranker:
     catalogue = Catalogue.of(cards=zoo_cross_encoder, torch=TorchPlugin())
-    return Reranker.open("ettin-reranker-17m-v1", device="torch-reference", checkpoint=folder, max_length=64, catalogue=catalogue)
+    return Reranker.open(
+        "ettin-reranker-17m-v1", device="torch-reference", checkpoint=folder, max_length=64, catalogue=catalogue
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -124,13 +136,19 @@ def test_it_needs_no_card(tmp_path: Path) -> None:
     ("place", "change", "said"),
     [
         ("4_Dense/config.json", {"out_features": 3}, "has 3 outputs; a reranker has one"),
-        ("2_Dense/config.json", {"activation_function": "torch.nn.modules.activation.Tanh"}, "activations other than GELU"),
+        (
+            "2_Dense/config.json",
+            {"activation_function": "torch.nn.modules.activation.Tanh"},
+            "activations other than GELU",
+        ),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "is not known; it must be"),
         ("config.json", {"model_type": "bert"}, "puts a head on 'bert'"),
         ("config.json", {"norm_eps": 1e-6}, "norm_eps"),
     ],
 )
-def test_a_head_of_another_kind_is_refused_by_name(tmp_path: Path, place: str, change: dict[str, Any], said: str) -> None:
+def test_a_head_of_another_kind_is_refused_by_name(
+    tmp_path: Path, place: str, change: dict[str, Any], said: str
+) -> None:
     ettin(tmp_path / "odd")
     path = tmp_path / "odd" / place
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
