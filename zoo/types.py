@@ -36,10 +36,11 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 
 
 class Pair(NamedTuple):
-    """What a reranker scores."""
+    """What a reranker scores. ``instruction`` says what is asked for, to a model that reads instructions; empty means the model's own."""
 
     query: str
     passage: str
+    instruction: str = ""
 
 
 class Encoding(NamedTuple):

@@ -138,7 +138,7 @@ class ModuleHead:
             }
             if "linear.bias" in dense:
                 made["head.dense.bias"] = dense["linear.bias"]
-            bias = last["linear.bias"].array() if "linear.bias" in last else np.zeros(1, np.float32)
+            bias: Any = last["linear.bias"].array() if "linear.bias" in last else np.zeros(1, np.float32)
             if "norm.bias" in norm:
                 bias = bias + (
                     last["linear.weight"].array().astype(np.float64) @ norm["norm.bias"].array().astype(np.float64)

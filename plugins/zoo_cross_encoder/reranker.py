@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,8 @@ from zoo.api import (
 )
 from zoo_cross_encoder.module_head import ModuleHead
 from zoo_cross_encoder.tokenizer import PairTokenizer
+
+logger = logging.getLogger("zoo.cross_encoder")
 
 CLASSIFIER = "ForSequenceClassification"
 FAMILIES = frozenset({
@@ -80,12 +83,16 @@ class CrossEncoder(Architecture):
             raise ZooError(
                 f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use a `max_length` of {limit} or less"
             )
+        self._told = False
         self.tokenizer = PairTokenizer(
             checkpoint.folder, config, max_length=max_length, query_max_length=query_max_length
         )
 
     @hookimpl
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
+        if not self._told and any(pair.instruction for pair in pairs):
+            self._told = True
+            logger.warning("'%s' reads no instructions: those of the pairs are left out", self.card.name)
         return Encodings(self.tokenizer.encode(pairs), self.tokenizer.padding)
 
     @hookimpl

@@ -38,6 +38,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     vocab_size: int | None = None
     pad_token_id: int | None = None
     max_position_embeddings: int | None = None
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
     num_labels: int | None = None
     id2label: dict[str, Any] | None = None
 

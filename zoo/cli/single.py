@@ -110,14 +110,21 @@ def _report_unknown(stats: RunStats) -> None:
 def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> str:
     """The vendor's form: the line's pairs and their score by Python's own repr (a list of scores for several pairs)."""
     values = [sigmoid(logit) if normalize else logit for logit in logits]
-    pairs = [list(pair) for pair in record.pairs]
+    pairs = [[pair.query, pair.passage] for pair in record.pairs]
     return f"{pairs!r}-相似度:{values[0] if len(values) == 1 else values!r}\n"
 
 
 def _json_lines(record: Record, logits: Sequence[float]) -> str:
     return "".join(
         json.dumps(
-            {"query": pair.query, "passage": pair.passage, "logit": logit, "score": sigmoid(logit)}, ensure_ascii=False
+            {
+                "query": pair.query,
+                "passage": pair.passage,
+                **({"instruction": pair.instruction} if pair.instruction else {}),
+                "logit": logit,
+                "score": sigmoid(logit),
+            },
+            ensure_ascii=False,
         )
         + "\n"
         for pair, logit in zip(record.pairs, logits, strict=True)
