@@ -1,0 +1,243 @@
+"""Random checkpoints written by hand, with numpy alone: config.json and safetensors files of every family."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Config = dict[str, Any]
+Shapes = dict[str, tuple[int, ...]]
+Batch = dict[str, NDArray[np.int64]]
+
+LABEL = {"kind": "label"}
+LENGTHS = ((1,), (7,), (9, 5, 1), (30, 30), (50, 3))
+"""Tokens of each row, a tuple a batch: one token, unpadded and padded ones, rows of one length."""
+
+
+def linear(name: str, out: int, into: int, *, bias: bool = True) -> Shapes:
+    return {f"{name}.weight": (out, into), **({f"{name}.bias": (out,)} if bias else {})}
+
+
+def norm(name: str, width: int, *, bias: bool = True) -> Shapes:
+    return {f"{name}.weight": (width,), **({f"{name}.bias": (width,)} if bias else {})}
+
+
+# Odd sizes on purpose: nothing is a power of two or a multiple of what a kernel takes at once.
+BERT: Config = {
+    "architectures": ["BertForSequenceClassification"],
+    "model_type": "bert",
+    "vocab_size": 101,
+    "hidden_size": 42,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 37,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "layer_norm_eps": 0.01,  # large enough for a wrong one to show
+    "max_position_embeddings": 60,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+    "id2label": {"0": "LABEL_0"},
+}
+ROBERTA: Config = {
+    **BERT,
+    "architectures": ["XLMRobertaForSequenceClassification"],
+    "model_type": "xlm-roberta",
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+}
+ELECTRA: Config = {
+    **BERT,
+    "architectures": ["ElectraForSequenceClassification"],
+    "model_type": "electra",
+    "embedding_size": 20,
+    "summary_type": "first",
+}
+DISTILBERT: Config = {
+    "architectures": ["DistilBertForSequenceClassification"],
+    "model_type": "distilbert",
+    "vocab_size": 101,
+    "dim": 42,
+    "n_layers": 3,
+    "n_heads": 3,
+    "hidden_dim": 37,
+    "activation": "gelu",
+    "max_position_embeddings": 60,
+    "pad_token_id": 0,
+    "sinusoidal_pos_embds": False,
+}
+CONFIGS: Mapping[str, Config] = {"bert": BERT, "xlm-roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT}
+
+
+def bert_shapes(config: Config, prefix: str) -> Shapes:
+    """Embeddings and layers, without the head."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    narrow = config.get("embedding_size", width)
+    shapes: Shapes = norm(f"{prefix}.embeddings.LayerNorm", narrow)
+    for table, rows in (
+        ("word", config["vocab_size"]),
+        ("position", config["max_position_embeddings"]),
+        ("token_type", config["type_vocab_size"]),
+    ):
+        shapes[f"{prefix}.embeddings.{table}_embeddings.weight"] = (rows, narrow)
+    for number in range(config["num_hidden_layers"]):
+        layer = f"{prefix}.encoder.layer.{number}"
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes |= linear(f"{layer}.attention.{part}", width, width)
+        shapes |= norm(f"{layer}.attention.output.LayerNorm", width) | norm(f"{layer}.output.LayerNorm", width)
+        shapes |= linear(f"{layer}.intermediate.dense", inner, width) | linear(f"{layer}.output.dense", width, inner)
+    return shapes
+
+
+def _bert(config: Config) -> Shapes:
+    width = config["hidden_size"]
+    return bert_shapes(config, "bert") | linear("bert.pooler.dense", width, width) | linear("classifier", 1, width)
+
+
+def _roberta(config: Config) -> Shapes:
+    return bert_shapes(config, "roberta") | _two_layers("classifier.dense", "classifier.out_proj", config)
+
+
+def _electra(config: Config) -> Shapes:
+    width, narrow = config["hidden_size"], config["embedding_size"]
+    project = linear("electra.embeddings_project", width, narrow) if narrow != width else {}
+    return bert_shapes(config, "electra") | project | _two_layers("classifier.dense", "classifier.out_proj", config)
+
+
+def _distilbert(config: Config) -> Shapes:
+    width, inner, place = config["dim"], config["hidden_dim"], "distilbert.embeddings"
+    shapes = norm(f"{place}.LayerNorm", width)
+    shapes[f"{place}.word_embeddings.weight"] = (config["vocab_size"], width)
+    shapes[f"{place}.position_embeddings.weight"] = (config["max_position_embeddings"], width)
+    for number in range(config["n_layers"]):
+        layer = f"distilbert.transformer.layer.{number}"
+        for part in ("q_lin", "k_lin", "v_lin", "out_lin"):
+            shapes |= linear(f"{layer}.attention.{part}", width, width)
+        shapes |= norm(f"{layer}.sa_layer_norm", width) | norm(f"{layer}.output_layer_norm", width)
+        shapes |= linear(f"{layer}.ffn.lin1", inner, width) | linear(f"{layer}.ffn.lin2", width, inner)
+    return shapes | _two_layers("pre_classifier", "classifier", {"hidden_size": width})
+
+
+def _two_layers(dense: str, out: str, config: Config) -> Shapes:
+    width = config["hidden_size"]
+    return linear(dense, width, width) | linear(out, 1, width)
+
+
+SHAPES: Mapping[str, Callable[[Config], Shapes]] = {
+    "bert": _bert,
+    "camembert": _roberta,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+}
+"""The tensors of a checkpoint by its ``model_type``."""
+
+
+def write(
+    folder: Path,
+    config: Config,
+    *,
+    dtype: str = "F32",
+    shards: int = 1,
+    seed: int = 0,
+    rename: Callable[[str], str] = lambda name: name,
+    extra: Shapes | None = None,
+) -> Path:
+    """A checkpoint whose biases and normalisations are perturbed too, so that leaving one out shows. Returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tensors = random_tensors({**SHAPES[config["model_type"]](config), **(extra or {})}, seed)
+    tensors = {rename(name): tensor for name, tensor in tensors.items()}
+    if shards == 1:
+        save(folder / "model.safetensors", tensors, dtype)
+        return folder
+    places = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
+        part = dict(list(tensors.items())[number::shards])
+        save(folder / file, part, dtype)
+        places |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Normal numbers; gains of normalisations are around 1."""
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in shapes.items():
+        values = random.standard_normal(shape, dtype=np.float32) * np.float32(0.1)
+        gain = "norm" in name.lower().rsplit(".", 2)[-2] and name.endswith("weight")
+        tensors[name] = values + np.float32(1) if gain else values
+    return tensors
+
+
+def save(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: str = "F32") -> None:
+    """A safetensors file; ``dtype`` is F32, F16 or BF16 (rounded towards zero, which no test minds)."""
+    header, parts, place = {}, [], 0
+    for name, tensor in tensors.items():
+        raw = _stored(tensor, dtype).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [place, place + len(raw)]}
+        parts.append(raw)
+        place += len(raw)
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+
+
+def _stored(tensor: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    if dtype == "BF16":
+        return (tensor.view("<u4") >> 16).astype("<u2")
+    return tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype])
+
+
+def batches(config: Config, lengths: Sequence[Sequence[int]] = LENGTHS, seed: int = 1) -> list[Batch]:
+    """Random rows of these lengths, padded on the right; a second type from a third of each row on if the model has types."""
+    random = np.random.default_rng(seed)
+    made = []
+    for rows in lengths:
+        width = max(rows)
+        mask = (np.arange(width) < np.array(rows)[:, None]).astype(np.int64)
+        pad = config.get("pad_token_id") or 0
+        batch = {
+            "input_ids": np.where(mask == 1, random.integers(5, config["vocab_size"], mask.shape), pad),
+            "attention_mask": mask,
+        }
+        if config.get("type_vocab_size", 0) > 1:
+            batch["token_type_ids"] = mask * (np.arange(width) > np.array(rows)[:, None] / 3)
+        made.append(batch)
+    return made
+
+
+def run(model: bytes, folder: Path, given: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[np.float32]]:
+    """The logits of each batch by ONNX Runtime, with the checkpoint's folder as the place of the weights."""
+    session = open_session(model, folder)
+    names = [node.name for node in session.get_inputs()]
+    return [session.run(["logits"], {name: batch[name] for name in names})[0] for batch in given]
+
+
+def open_session(model: bytes, folder: Path) -> Any:
+    """A session of the graph written into the folder, which every version of ONNX Runtime resolves weights in."""
+    import onnxruntime
+
+    place = folder / "written.onnx"
+    place.write_bytes(model)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    settings.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(place), settings, providers=["CPUExecutionProvider"])
+
+
+def difference(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> float:
+    """The largest between two lists of logits, over the largest logit or 1."""
+    pairs = list(zip(one, other, strict=True))
+    assert all(a.shape == b.shape for a, b in pairs)
+    largest = max(1.0, *(float(np.abs(a).max()) for a, _ in pairs))
+    return max(float(np.abs(a - b).max()) for a, b in pairs) / largest
