@@ -12,8 +12,8 @@ INERT = frozenset({
     # what the file is, and who wrote it
     "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "name_or_path", "finetuning_task", "tokenizer_class",
     "task_specific_params", "problem_type", "license", "sentence_transformers", "sbert_ce_default_activation_function",
-    # labels: the classifier's own shape decides
-    "id2label", "label2id", "num_labels",
+    # labels: the classifier's own shape decides; tied embeddings: only the head of a language model is, and its family reads this
+    "id2label", "label2id", "num_labels", "tie_word_embeddings",
     # training, and how the arithmetic is carried out rather than what it is
     "initializer_range", "initializer_cutoff_factor", "gradient_checkpointing", "use_cache", "output_past", "torchscript", "use_bfloat16",
     "attn_implementation", "chunk_size_feed_forward", "tf_legacy_loss", "tie_weights_", "keys_to_ignore_at_inference",
@@ -108,6 +108,10 @@ class Config:
     def has(self, key: str) -> bool:
         """Whether the key is there and not null."""
         return self._values.get(key) is not None
+
+    def is_null(self, key: str) -> bool:
+        """Whether the key is there and null, which for some means something else than being absent."""
+        return key in self._values and self._values[key] is None
 
     def close(self, inert: Collection[str] = INERT) -> None:
         """Raises UnsupportedError if a key is left that nobody has read and that may change the arithmetic."""

@@ -37,6 +37,8 @@ class Form:
     ir_version = 8
     first_token_only = True
     """Whether the last layer is computed for the first token alone, if no other is read by the classifier."""
+    windows_in_blocks = True
+    """Whether attention within a window is computed in blocks of tokens, or with all scores and a mask: more work, fewer operators."""
     hidden = -30000.0
     """What is added to the attention scores of hidden keys. The sum of two is finite in half precision too, in which some runtimes compute
     this form; ``exp`` of it is exactly 0."""
@@ -108,9 +110,10 @@ class Form:
 
     # ---- attention
 
-    def product(self, a: str, b: str, scale: float = 1.0) -> str:
-        """``scale * a b^T`` over the last two axes; both have four."""
-        y = self.add("MatMul", a, self.add("Transpose", b, perm=[0, 1, 3, 2]))
+    def product(self, a: str, b: str, scale: float = 1.0, *, axes: int = 4) -> str:
+        """``scale * a b^T`` over the last two axes, of which each has ``axes``."""
+        swapped = [*range(axes - 2), axes - 1, axes - 2]
+        y = self.add("MatMul", a, self.add("Transpose", b, perm=swapped))
         return y if scale == 1.0 else self.add("Mul", y, self.graph.number(scale))
 
     def heads_first(self, x: str, heads: int, size: int) -> str:
@@ -174,6 +177,22 @@ class Form:
         """(batch, 1, width) as (batch, width)."""
         return self.add("Squeeze", x, self.graph.integers(1))
 
+    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int) -> str:
+        """Rotary positions (Su et al., 2021) on (batch, token, heads * size): each head's first and second half turn as pairs.
+
+        ``cos`` and ``sin`` are (token, size / 2).
+        """
+        graph, half = self.graph, size // 2
+        apart = self.add("Reshape", x, graph.integers(0, 0, heads, size))
+        begin, middle, end, axis = (graph.integers(place) for place in (0, half, size, 3))
+        a, b = self.add("Slice", apart, begin, middle, axis), self.add("Slice", apart, middle, end, axis)
+        cos, sin = (self.add("Unsqueeze", angle, graph.integers(1)) for angle in (cos, sin))
+        turned = [
+            self.add("Sub", self.add("Mul", a, cos), self.add("Mul", b, sin)),
+            self.add("Add", self.add("Mul", b, cos), self.add("Mul", a, sin)),
+        ]
+        return self.add("Reshape", self.add("Concat", *turned, axis=3), graph.integers(0, 0, heads * size))
+
     # ---- masks
 
     def hidden_keys(self) -> str:
@@ -182,10 +201,11 @@ class Form:
 
     def _hidden_keys(self) -> str:
         mask = self.add("Unsqueeze", self.graph.input("attention_mask"), self.graph.integers(1, 2))
-        return self.where(self.add("Equal", mask, self.graph.integer(0)), self.hidden, 0.0)
+        return self.hidden_if(self.add("Equal", mask, self.graph.integer(0)))
 
-    def where(self, condition: str, then: float, otherwise: float) -> str:
-        return self.add("Where", condition, self.graph.number(then), self.graph.number(otherwise))
+    def hidden_if(self, condition: str) -> str:
+        """What hides the keys for which ``condition`` holds: to be added to their scores."""
+        return self.add("Where", condition, self.graph.number(self.hidden), self.graph.number(0.0))
 
     def mask_as_numbers(self) -> str:
         """1 for tokens, 0 for padding: (batch, token), float32."""

@@ -38,8 +38,11 @@ class OnnxRuntimeForm(Form):
     def silu(self, x: str) -> str:
         return self.add_own("QuickGelu", x, alpha=1.0)  # x * sigmoid(alpha * x)
 
-    def product(self, a: str, b: str, scale: float = 1.0) -> str:
+    def product(self, a: str, b: str, scale: float = 1.0, *, axes: int = 4) -> str:
         return self.add_own("FusedMatMul", a, b, transB=1, alpha=scale)
+
+    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int) -> str:
+        return self.add_own("RotaryEmbedding", x, self.graph.integers(0), cos, sin, num_heads=heads)
 
     def attention(self, x: str, parts: Sequence[Linear], heads: int) -> str:
         products = [self.times(x, part) for part in parts]

@@ -11,6 +11,7 @@ class PlainForm(Form):
     """Products are Gemm of two axes: its ``transB`` reads (out, in) without a Transpose that somebody would have to fold."""
 
     first_token_only = False
+    windows_in_blocks = False
 
     def linear(self, x: str, linear: Linear) -> str:
         return self._gemm(x, linear, [self.offset(linear)] if linear.bias else [])

@@ -14,6 +14,7 @@ FAMILIES: Mapping[str, str] = {
     "camembert": "roberta:Roberta",
     "distilbert": "distilbert:DistilBert",
     "electra": "electra:Electra",
+    "modernbert": "modernbert:ModernBert",
     "roberta": "roberta:Roberta",
     "xlm-roberta": "roberta:Roberta",
 }

@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, str] = {
     "camembert": "encoders:roberta",
     "distilbert": "encoders:distilbert",
     "electra": "encoders:electra",
+    "modernbert": "modernbert:modernbert",
     "roberta": "encoders:roberta",
     "xlm-roberta": "encoders:roberta",
 }

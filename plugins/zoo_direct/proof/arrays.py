@@ -107,6 +107,23 @@ def attention(q: Array, k: Array, v: Array, rows: Rows, heads: int, bias: Any = 
     return mixed
 
 
+def rotated(x: Array, positions: NDArray[np.int64], theta: float, heads: int) -> Array:
+    """Rotary positions: with z = first half + i * second half of a head, z * exp(i * position * theta^(-2 pair / size))."""
+    size = x.shape[-1] // heads
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    return turned(x, positions, 1 / np.float32(theta) ** exponents, heads)
+
+
+def turned(x: Array, positions: NDArray[np.int64], frequencies: Array, heads: int) -> Array:
+    """The same with given frequencies, (size / 2,)."""
+    angles = positions.astype(np.float32)[:, None] * frequencies
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    first, second = np.split(x.reshape(len(x), heads, -1), 2, axis=-1)
+    pairs = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    result: Array = pairs.reshape(x.shape)
+    return result
+
+
 def split(x: Array, heads: int) -> Array:
     """(token, heads * size) as (head, token, size)."""
     by_head: Array = x.reshape(len(x), heads, -1).transpose(1, 0, 2)

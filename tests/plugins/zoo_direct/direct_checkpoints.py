@@ -71,7 +71,35 @@ DISTILBERT: Config = {
     "pad_token_id": 0,
     "sinusoidal_pos_embds": False,
 }
-CONFIGS: Mapping[str, Config] = {"bert": BERT, "xlm-roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT}
+MODERNBERT: Config = {
+    "architectures": ["ModernBertForSequenceClassification"],
+    "model_type": "modernbert",
+    "vocab_size": 101,
+    "hidden_size": 42,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 37,
+    "hidden_activation": "gelu",
+    "norm_eps": 0.01,
+    "layer_norm_eps": 0.01,
+    "position_embedding_type": "absolute",
+    "max_position_embeddings": 8192,
+    "local_attention": 16,
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "classifier_pooling": "cls",
+    "classifier_activation": "gelu",
+    "reference_compile": None,
+    "pad_token_id": 0,
+}
+CONFIGS: Mapping[str, Config] = {
+    "bert": BERT,
+    "xlm-roberta": ROBERTA,
+    "electra": ELECTRA,
+    "distilbert": DISTILBERT,
+    "modernbert": MODERNBERT,
+}
 
 
 def bert_shapes(config: Config, prefix: str) -> Shapes:
@@ -123,6 +151,23 @@ def _distilbert(config: Config) -> Shapes:
     return shapes | _two_layers("pre_classifier", "classifier", {"hidden_size": width})
 
 
+def _modernbert(config: Config) -> Shapes:
+    width, inner, normed = config["hidden_size"], config["intermediate_size"], config.get("norm_bias", False)
+    shapes = {"model.embeddings.tok_embeddings.weight": (config["vocab_size"], width)}
+    for name in ("model.embeddings.norm", "model.final_norm", "head.norm"):
+        shapes |= norm(name, width, bias=normed)
+    for number in range(config["num_hidden_layers"]):
+        layer, biased = f"model.layers.{number}", config.get("attention_bias", False)
+        shapes |= norm(f"{layer}.attn_norm", width, bias=normed) if number else {}
+        shapes |= linear(f"{layer}.attn.Wqkv", 3 * width, width, bias=biased)
+        shapes |= linear(f"{layer}.attn.Wo", width, width, bias=biased)
+        shapes |= norm(f"{layer}.mlp_norm", width, bias=normed)
+        shapes |= linear(f"{layer}.mlp.Wi", 2 * inner, width, bias=config.get("mlp_bias", False))
+        shapes |= linear(f"{layer}.mlp.Wo", width, inner, bias=config.get("mlp_bias", False))
+    shapes |= linear("head.dense", width, width, bias=config.get("classifier_bias", False))
+    return shapes | linear("classifier", 1, width)
+
+
 def _two_layers(dense: str, out: str, config: Config) -> Shapes:
     width = config["hidden_size"]
     return linear(dense, width, width) | linear(out, 1, width)
@@ -133,6 +178,7 @@ SHAPES: Mapping[str, Callable[[Config], Shapes]] = {
     "camembert": _roberta,
     "distilbert": _distilbert,
     "electra": _electra,
+    "modernbert": _modernbert,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
 }
@@ -233,6 +279,16 @@ def open_session(model: bytes, folder: Path) -> Any:
     settings.log_severity_level = 4
     settings.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(place), settings, providers=["CPUExecutionProvider"])
+
+
+def misread(folder: Path, config: Config, change: Config) -> Path:
+    """A folder with the same weights and another configuration, beside ``folder``."""
+    place = folder.with_name(f"{folder.name}-misread")
+    place.mkdir(exist_ok=True)
+    for file in folder.glob("*.safetensors"):
+        (place / file.name).write_bytes(file.read_bytes())
+    (place / "config.json").write_text(json.dumps({**config, **change}), encoding="utf-8")
+    return place
 
 
 def difference(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> float:

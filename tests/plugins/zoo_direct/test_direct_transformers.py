@@ -13,7 +13,10 @@ from direct_checkpoints import LABEL, LENGTHS, Batch, batches, difference, open_
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.proof import expected
 
-pytestmark = [pytest.mark.export]
+pytestmark = [
+    pytest.mark.export,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own, when ModernBERT makes it import its compiler
+]
 
 torch = pytest.importorskip("torch", reason="the export extra is not installed")
 transformers = pytest.importorskip("transformers", reason="the export extra is not installed")
@@ -54,6 +57,26 @@ ENCODERS: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+MODERN = {
+    **SMALL,
+    "hidden_size": 48,
+    "local_attention": 16,
+    "norm_eps": 0.01,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+}
+MODERNBERTS: list[dict[str, Any]] = [
+    {},
+    {"classifier_pooling": "mean", "local_attention": 15},
+    {"num_hidden_layers": 4, "norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True},
+    {"global_attn_every_n_layers": 2, "local_rope_theta": None, "num_hidden_layers": 2, "hidden_activation": "silu"},
+    {"local_attention": 128, "global_rope_theta": 5000.0, "classifier_activation": "relu"},
+]
+
+
 def random_model(name: str, config: dict[str, Any], task: str = "ForSequenceClassification", seed: int = 0) -> Any:
     """A model of this class whose every parameter is random; gains of normalisations are around 1."""
     torch.manual_seed(seed)
@@ -79,6 +102,19 @@ def test_an_encoder_scores_as_in_transformers(tmp_path: Path, name: str, config:
     model.save_pretrained(tmp_path)
     types = model.config.type_vocab_size if name in ("Bert", "Electra") else 0
     given = batches({**config, "pad_token_id": model.config.pad_token_id, "type_vocab_size": types}, LENGTHS)
+    wanted = torch_logits(model, given)
+    assert difference(wanted, expected(tmp_path, given, LABEL)) < TOLERANCE
+    for form in FORMS:
+        graph = write_graph(tmp_path, form=form, head=LABEL)
+        assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
+
+
+@pytest.mark.parametrize("change", MODERNBERTS, ids=str)
+def test_modernbert_scores_as_in_transformers(tmp_path: Path, change: dict[str, Any]) -> None:
+    config = {**MODERN, **change}
+    model = random_model("ModernBert", config)
+    model.save_pretrained(tmp_path)
+    given = batches(config, [(1,), (8, 9), (17, 16), (60, 3, 25), (200, 40)])
     wanted = torch_logits(model, given)
     assert difference(wanted, expected(tmp_path, given, LABEL)) < TOLERANCE
     for form in FORMS:
