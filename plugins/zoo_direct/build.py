@@ -35,14 +35,22 @@ class WrittenGraph:
 
 
 def write_graph(
-    folder: Path, *, form: str, head: Mapping[str, Any], locations: Callable[[Path], str] = lambda file: file.name
+    folder: Path,
+    *,
+    form: str,
+    head: Mapping[str, Any],
+    locations: Callable[[Path], str] = lambda file: file.name,
+    shared_prefix: bool = False,
 ) -> WrittenGraph:
     """Write the graph of the checkpoint in ``folder``: integer inputs (batch_size, sequence_length), padded on the right, and ``logits``
     (batch_size, 1) in float32.
 
     ``locations`` gives the name by which the graph calls each weights file: a place relative to the folder that a session resolves
-    external data in. Raises UnsupportedError if config.json has something that no graph is known for, and ZooError if the weights do
-    not fit it or are damaged.
+    external data in. With ``shared_prefix`` the graph of a decoder takes keys and values of tokens that all rows begin with, and gives
+    those of its own: see ``families.decoder.Decoder``.
+
+    Raises UnsupportedError if config.json has something that no graph is known for, and ZooError if the weights do not fit it or are
+    damaged.
     """
     if form not in FORMS:
         raise UnknownNameError("form of a graph", form, FORMS)
@@ -50,7 +58,10 @@ def write_graph(
     model = read(config, Head.parse(head))
     weights = Weights(folder)
     writer = FORMS[form](Graph(weights, locations))
-    model.write(writer)
+    if shared_prefix:
+        model.write_with_prefix(writer)
+    else:
+        model.write(writer)
     left = weights.left_over()
     encoded = writer.graph.encoded(str(config["model_type"]), writer.operator_sets, writer.ir_version)
     return WrittenGraph(encoded, weights.files, f"not read, for no score needs it: {', '.join(left)}" if left else "")

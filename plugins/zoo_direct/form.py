@@ -35,8 +35,8 @@ class Form:
 
     operator_sets = {"": 18}
     ir_version = 8
-    first_token_only = True
-    """Whether the last layer is computed for the first token alone, if no other is read by the classifier."""
+    cut_last_layer = True
+    """Whether the last layer is computed for the one token alone that the classifier reads."""
     windows_in_blocks = True
     """Whether attention within a window is computed in blocks of tokens, or with all scores and a mask: more work, fewer operators."""
     hidden = -30000.0
@@ -177,16 +177,17 @@ class Form:
         """(batch, 1, width) as (batch, width)."""
         return self.add("Squeeze", x, self.graph.integers(1))
 
-    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int) -> str:
+    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int, at: str = "") -> str:
         """Rotary positions (Su et al., 2021) on (batch, token, heads * size): each head's first and second half turn as pairs.
 
-        ``cos`` and ``sin`` are (token, size / 2).
+        ``cos`` and ``sin`` are (position, size / 2), a position for each token; ``at``, (batch, token), gives other positions.
         """
         graph, half = self.graph, size // 2
         apart = self.add("Reshape", x, graph.integers(0, 0, heads, size))
         begin, middle, end, axis = (graph.integers(place) for place in (0, half, size, 3))
         a, b = self.add("Slice", apart, begin, middle, axis), self.add("Slice", apart, middle, end, axis)
-        cos, sin = (self.add("Unsqueeze", angle, graph.integers(1)) for angle in (cos, sin))
+        picked = [self.add("Gather", angle, at) if at else angle for angle in (cos, sin)]
+        cos, sin = (self.add("Unsqueeze", angle, graph.integers(2 if at else 1)) for angle in picked)
         turned = [
             self.add("Sub", self.add("Mul", a, cos), self.add("Mul", b, sin)),
             self.add("Add", self.add("Mul", b, cos), self.add("Mul", a, sin)),

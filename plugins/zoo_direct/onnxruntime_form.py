@@ -41,8 +41,8 @@ class OnnxRuntimeForm(Form):
     def product(self, a: str, b: str, scale: float = 1.0, *, axes: int = 4) -> str:
         return self.add_own("FusedMatMul", a, b, transB=1, alpha=scale)
 
-    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int) -> str:
-        return self.add_own("RotaryEmbedding", x, self.graph.integers(0), cos, sin, num_heads=heads)
+    def rotate(self, x: str, cos: str, sin: str, heads: int, size: int, at: str = "") -> str:
+        return self.add_own("RotaryEmbedding", x, at or self.graph.integers(0), cos, sin, num_heads=heads)
 
     def attention(self, x: str, parts: Sequence[Linear], heads: int) -> str:
         products = [self.times(x, part) for part in parts]

@@ -10,7 +10,7 @@ from zoo_direct.form import Form, Linear
 class PlainForm(Form):
     """Products are Gemm of two axes: its ``transB`` reads (out, in) without a Transpose that somebody would have to fold."""
 
-    first_token_only = False
+    cut_last_layer = False
     windows_in_blocks = False
 
     def linear(self, x: str, linear: Linear) -> str:

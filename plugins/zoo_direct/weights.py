@@ -20,8 +20,8 @@ from zoo.errors import InputError, ZooError
 
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Size of an element by safetensors' name of its type."""
-WRAPPERS = ("", "module.", "model.", "module.model.")
-"""What training scripts put before every name: DistributedDataParallel ``module.``, FlagEmbedding ``model.``."""
+WRAPPERS = ("", "model.", "module.", "module.model.", "model.model.")
+"""What stands before a name: ``model.`` in language models, ``module.`` from DistributedDataParallel, ``model.`` from FlagEmbedding."""
 OLD_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 """Names that BERT's first checkpoints, converted from TensorFlow, use for the parameters of a normalisation."""
 LONGEST_HEADER = 100_000_000

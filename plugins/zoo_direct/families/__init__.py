@@ -14,7 +14,10 @@ FAMILIES: Mapping[str, str] = {
     "camembert": "roberta:Roberta",
     "distilbert": "distilbert:DistilBert",
     "electra": "electra:Electra",
+    "gemma": "gemma:Gemma",
     "modernbert": "modernbert:ModernBert",
+    "qwen2": "qwen:Qwen2",
+    "qwen3": "qwen:Qwen3",
     "roberta": "roberta:Roberta",
     "xlm-roberta": "roberta:Roberta",
 }

@@ -41,12 +41,12 @@ class Layers:
         for number in range(self.count - 1):
             x = self._dense(form, x, form.attention(x, self._projections(number), self.heads), number)
         last = self.count - 1
-        if form.first_token_only:
+        if form.cut_last_layer:
             first, mixed = form.first_attention(x, self._projections(last), self.heads)
         else:
             first, mixed = x, form.attention(x, self._projections(last), self.heads)
         x = self._dense(form, first, mixed, last)
-        return form.squeezed(x if form.first_token_only else form.first_token(x))
+        return form.squeezed(x if form.cut_last_layer else form.first_token(x))
 
     def _projections(self, number: int) -> Sequence[Linear]:
         prefix, names = f"{self.prefix}{number}.", self.names

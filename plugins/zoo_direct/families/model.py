@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from zoo.errors import ZooError
-from zoo_direct.config import Config
+from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.form import Form, Linear
 
 
@@ -60,6 +60,12 @@ class Model(ABC):
     @abstractmethod
     def write(self, form: Form) -> None:
         """Add the model to the form's graph, from its inputs to ``logits``, (batch, 1)."""
+
+    def write_with_prefix(self, form: Form) -> None:
+        """The same, for rows that begin with the same tokens, which are computed once: see ``decoder.Decoder``."""
+        raise UnsupportedError(
+            "only a decoder has rows that share a beginning: in an encoder every token sees the ones behind it"
+        )
 
     def give_logits(self, form: Form, x: str, classifier: Linear) -> None:
         """The graph's output, from (batch, width)."""

@@ -83,7 +83,7 @@ class ModernBert(Model):
         last = len(self.kinds) - 1
         for number in range(last):
             x = self._layer(form, x, self._attention(form, x, number), number)
-        if self.mean or not form.first_token_only:
+        if self.mean or not form.cut_last_layer:
             x = self._layer(form, x, self._attention(form, x, last), last)
         else:
             x = self._layer(form, form.first_token(x), self._first_attention(form, x, last), last)

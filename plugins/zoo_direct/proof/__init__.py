@@ -23,7 +23,10 @@ FAMILIES: Mapping[str, str] = {
     "camembert": "encoders:roberta",
     "distilbert": "encoders:distilbert",
     "electra": "encoders:electra",
+    "gemma": "decoders:gemma",
     "modernbert": "modernbert:modernbert",
+    "qwen2": "decoders:qwen2",
+    "qwen3": "decoders:qwen3",
     "roberta": "encoders:roberta",
     "xlm-roberta": "encoders:roberta",
 }

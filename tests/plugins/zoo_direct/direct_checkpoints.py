@@ -93,6 +93,43 @@ MODERNBERT: Config = {
     "reference_compile": None,
     "pad_token_id": 0,
 }
+QWEN3: Config = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": 101,
+    "hidden_size": 42,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 37,
+    "hidden_act": "silu",
+    "rms_norm_eps": 0.01,
+    "rope_theta": 1000000,
+    "rope_scaling": None,
+    "attention_bias": False,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "max_window_layers": 3,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+}
+QWEN2: Config = {
+    **{key: value for key, value in QWEN3.items() if key not in ("head_dim", "attention_bias")},
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 40,
+    "tie_word_embeddings": False,
+}
+GEMMA: Config = {
+    **{key: value for key, value in QWEN3.items() if "window" not in key},
+    "architectures": ["GemmaForCausalLM"],
+    "model_type": "gemma",
+    "num_key_value_heads": 1,
+    "hidden_act": "gelu",
+    "hidden_activation": None,
+    "rope_theta": 10000.0,
+}
 CONFIGS: Mapping[str, Config] = {
     "bert": BERT,
     "xlm-roberta": ROBERTA,
@@ -100,6 +137,7 @@ CONFIGS: Mapping[str, Config] = {
     "distilbert": DISTILBERT,
     "modernbert": MODERNBERT,
 }
+DECODERS: Mapping[str, Config] = {"qwen3": QWEN3, "qwen2": QWEN2, "gemma": GEMMA}
 
 
 def bert_shapes(config: Config, prefix: str) -> Shapes:
@@ -168,6 +206,30 @@ def _modernbert(config: Config) -> Shapes:
     return shapes | linear("classifier", 1, width)
 
 
+def _decoder(config: Config) -> Shapes:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    size = config.get("head_dim", width // config["num_attention_heads"])
+    queries, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    two = config["model_type"] == "qwen2"
+    biased = two or config.get("attention_bias", False)
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], width), "model.norm.weight": (width,)}
+    for number in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{number}"
+        for part, out in (("q", queries), ("k", keys), ("v", keys)):
+            shapes |= linear(f"{layer}.self_attn.{part}_proj", out, width, bias=biased)
+        shapes |= linear(f"{layer}.self_attn.o_proj", width, queries, bias=biased and not two)
+        if config["model_type"] == "qwen3":
+            shapes |= {f"{layer}.self_attn.{part}_norm.weight": (size,) for part in "qk"}
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes |= norm(f"{layer}.{name}", width, bias=False)
+        for part, out, into in (("gate", inner, width), ("up", inner, width), ("down", width, inner)):
+            shapes |= linear(f"{layer}.mlp.{part}_proj", out, into, bias=False)
+    if "SequenceClassification" in config["architectures"][0]:
+        return shapes | {"score.weight": (1, width)}
+    tied = config.get("tie_word_embeddings", config["model_type"] == "gemma")
+    return shapes if tied else shapes | {"lm_head.weight": (config["vocab_size"], width)}
+
+
 def _two_layers(dense: str, out: str, config: Config) -> Shapes:
     width = config["hidden_size"]
     return linear(dense, width, width) | linear(out, 1, width)
@@ -178,7 +240,10 @@ SHAPES: Mapping[str, Callable[[Config], Shapes]] = {
     "camembert": _roberta,
     "distilbert": _distilbert,
     "electra": _electra,
+    "gemma": _decoder,
     "modernbert": _modernbert,
+    "qwen2": _decoder,
+    "qwen3": _decoder,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
 }
@@ -198,7 +263,9 @@ def write(
     """A checkpoint whose biases and normalisations are perturbed too, so that leaving one out shows. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    tensors = random_tensors({**SHAPES[config["model_type"]](config), **(extra or {})}, seed)
+    shapes = {**SHAPES[config["model_type"]](config), **(extra or {})}
+    gain = 0 if config["model_type"] == "gemma" else 1  # Gemma's normalisations add the 1 by themselves
+    tensors = random_tensors(shapes, seed, gain)
     tensors = {rename(name): tensor for name, tensor in tensors.items()}
     if shards == 1:
         save(folder / "model.safetensors", tensors, dtype)
@@ -214,14 +281,14 @@ def write(
     return folder
 
 
-def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Normal numbers; gains of normalisations are around 1."""
+def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int, gain: float = 1) -> dict[str, NDArray[np.float32]]:
+    """Normal numbers; weights of normalisations are around ``gain``."""
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes.items():
         values = random.standard_normal(shape, dtype=np.float32) * np.float32(0.1)
-        gain = "norm" in name.lower().rsplit(".", 2)[-2] and name.endswith("weight")
-        tensors[name] = values + np.float32(1) if gain else values
+        normalises = "norm" in name.lower().split(".")[-2] and name.endswith("weight")
+        tensors[name] = values + np.float32(gain if normalises else 0)
     return tensors
 
 
@@ -265,8 +332,15 @@ def batches(config: Config, lengths: Sequence[Sequence[int]] = LENGTHS, seed: in
 def run(model: bytes, folder: Path, given: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[np.float32]]:
     """The logits of each batch by ONNX Runtime, with the checkpoint's folder as the place of the weights."""
     session = open_session(model, folder)
+    given = [{**nothing_before(session), **batch} for batch in given]
     names = [node.name for node in session.get_inputs()]
     return [session.run(["logits"], {name: batch[name] for name in names})[0] for batch in given]
+
+
+def nothing_before(session: Any) -> dict[str, NDArray[np.float32]]:
+    """The keys and values of an empty prefix, if the graph takes a prefix."""
+    inputs = [node for node in session.get_inputs() if node.name.startswith("past_")]
+    return {node.name: np.zeros((1, node.shape[1], 0, node.shape[3]), np.float32) for node in inputs}
 
 
 def open_session(model: bytes, folder: Path) -> Any:

@@ -15,7 +15,9 @@ from zoo_direct.proof import expected
 
 pytestmark = [
     pytest.mark.export,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own, when ModernBERT makes it import its compiler
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning"
+    ),  # torch's own, when ModernBERT makes it import its compiler
 ]
 
 torch = pytest.importorskip("torch", reason="the export extra is not installed")
@@ -77,14 +79,43 @@ MODERNBERTS: list[dict[str, Any]] = [
 ]
 
 
+CAUSAL = {
+    "vocab_size": 101,
+    "hidden_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 37,
+    "rms_norm_eps": 0.01,
+    "max_position_embeddings": 300,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+YES_NO = {"kind": "tokens", "positive": 9, "negative": 4}
+YES = {"kind": "tokens", "positive": 100, "negative": None}
+DECODERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}, YES_NO),
+    ("Qwen3", {"head_dim": 10, "attention_bias": True, "rope_theta": 1e6}, YES),
+    ("Qwen3", {"head_dim": 8}, LABEL),
+    ("Qwen2", {"num_key_value_heads": 4}, YES_NO),
+    ("Qwen2", {"num_key_value_heads": 1, "tie_word_embeddings": True, "hidden_act": "gelu"}, YES),
+    ("Qwen2", {}, LABEL),
+    ("Gemma", {"head_dim": 16, "num_key_value_heads": 1}, YES),
+    ("Gemma", {"head_dim": 12, "hidden_act": "gelu", "attention_bias": True, "tie_word_embeddings": False}, YES_NO),
+    ("Gemma", {"head_dim": 8}, LABEL),
+]
+
+
 def random_model(name: str, config: dict[str, Any], task: str = "ForSequenceClassification", seed: int = 0) -> Any:
-    """A model of this class whose every parameter is random; gains of normalisations are around 1."""
+    """A model of this class whose every parameter is random; normalisations multiply with about 1, which Gemma's add by themselves."""
     torch.manual_seed(seed)
     settings = getattr(transformers, f"{name}Config")(**config)
     model = getattr(transformers, f"{name}{task}")(settings).eval()
     for parameter, values in model.named_parameters():
         torch.nn.init.normal_(values, std=0.1)
-        if "norm" in parameter.lower().rsplit(".", 2)[-2] and parameter.endswith("weight"):
+        gain = "norm" in parameter.lower().split(".")[-2] and parameter.endswith("weight")
+        if gain and name != "Gemma":
             values.data += 1
     return model
 
@@ -119,6 +150,38 @@ def test_modernbert_scores_as_in_transformers(tmp_path: Path, change: dict[str, 
     assert difference(wanted, expected(tmp_path, given, LABEL)) < TOLERANCE
     for form in FORMS:
         graph = write_graph(tmp_path, form=form, head=LABEL)
+        assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
+
+
+def left_padded(model: Any, batch: Batch, head: dict[str, Any]) -> Any:
+    """What the published recipes compute: rows padded on the left, positions from the mask, logits of the last place."""
+    ids, mask = np.zeros_like(batch["input_ids"]), np.zeros_like(batch["attention_mask"])
+    for row, count in enumerate(batch["attention_mask"].sum(1)):
+        ids[row, len(ids[row]) - count :] = batch["input_ids"][row, :count]
+        mask[row, len(ids[row]) - count :] = 1
+    places = np.maximum(mask.cumsum(1) - 1, 0)
+    given = {"input_ids": ids, "attention_mask": mask, "position_ids": places}
+    with torch.inference_mode():
+        logits = model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()
+    if head == LABEL:
+        return logits
+    last = logits[:, -1]
+    no = 0 if head["negative"] is None else last[:, head["negative"]]
+    return (last[:, head["positive"]] - no)[:, None]
+
+
+@pytest.mark.parametrize(("name", "change", "head"), DECODERS)
+def test_a_decoder_scores_as_in_transformers(
+    tmp_path: Path, name: str, change: dict[str, Any], head: dict[str, Any]
+) -> None:
+    config = {**CAUSAL, **change, **({"num_labels": 1} if head == LABEL else {})}
+    model = random_model(name, config, "ForSequenceClassification" if head == LABEL else "ForCausalLM")
+    model.save_pretrained(tmp_path)
+    given = batches(config, [(1,), (7,), (9, 5, 1), (30, 30), (57, 3, 20), (200,)])
+    wanted = [left_padded(model, batch, head) for batch in given]
+    assert difference(wanted, expected(tmp_path, given, head)) < TOLERANCE
+    for form in FORMS:
+        graph = write_graph(tmp_path, form=form, head=head)
         assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
 
 
