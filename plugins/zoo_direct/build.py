@@ -62,7 +62,7 @@ def write_graph(
         model.write_with_prefix(writer)
     else:
         model.write(writer)
-    left = weights.left_over()
+    left = weights.left_over(model.needless)
     encoded = writer.graph.encoded(str(config["model_type"]), writer.operator_sets, writer.ir_version)
     return WrittenGraph(encoded, weights.files, f"not read, for no score needs it: {', '.join(left)}" if left else "")
 

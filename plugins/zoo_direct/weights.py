@@ -81,10 +81,13 @@ class Weights:
         self._taken.add(str(self._stored_name(name)))
         return tensor
 
-    def left_over(self) -> list[str]:
-        """Names of tensors that were not taken and that no score needs. Raises ZooError if others were not taken either."""
+    def left_over(self, needless: Sequence[str] = ()) -> list[str]:
+        """Names of tensors that were not taken and that no score needs. Raises ZooError if others were not taken either.
+
+        ``needless`` are parts of names that this model may carry without reading them.
+        """
         names = sorted(set(self._tensors) - self._taken)
-        unknown = [name for name in names if not NEEDLESS.search(name)]
+        unknown = [name for name in names if not NEEDLESS.search(name) and not any(part in name for part in needless)]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise ZooError(

@@ -12,10 +12,12 @@ from zoo_direct.families.model import Head, Model
 FAMILIES: Mapping[str, str] = {
     "bert": "bert:Bert",
     "camembert": "roberta:Roberta",
+    "deberta-v2": "deberta_v2:DebertaV2",
     "distilbert": "distilbert:DistilBert",
     "electra": "electra:Electra",
     "gemma": "gemma:Gemma",
     "modernbert": "modernbert:ModernBert",
+    "new": "gte_new:GteNew",
     "qwen2": "qwen:Qwen2",
     "qwen3": "qwen:Qwen3",
     "roberta": "roberta:Roberta",

@@ -39,20 +39,21 @@ class Layers:
     def first_token(self, form: Form, x: str) -> str:
         """(batch, width): the first token after all layers; ``x`` is (batch, token, width)."""
         for number in range(self.count - 1):
-            x = self._dense(form, x, form.attention(x, self._projections(number), self.heads), number)
+            x = self.dense(form, x, form.attention(x, self.projections(number), self.heads), number)
         last = self.count - 1
         if form.cut_last_layer:
-            first, mixed = form.first_attention(x, self._projections(last), self.heads)
+            first, mixed = form.first_attention(x, self.projections(last), self.heads)
         else:
-            first, mixed = x, form.attention(x, self._projections(last), self.heads)
-        x = self._dense(form, first, mixed, last)
+            first, mixed = x, form.attention(x, self.projections(last), self.heads)
+        x = self.dense(form, first, mixed, last)
         return form.squeezed(x if form.cut_last_layer else form.first_token(x))
 
-    def _projections(self, number: int) -> Sequence[Linear]:
+    def projections(self, number: int) -> Sequence[Linear]:
+        """What gives queries, keys and values."""
         prefix, names = f"{self.prefix}{number}.", self.names
         return [Linear(prefix + part, self.width, self.width) for part in (names.query, names.key, names.value)]
 
-    def _dense(self, form: Form, x: str, mixed: str, number: int) -> str:
+    def dense(self, form: Form, x: str, mixed: str, number: int) -> str:
         """What follows the attention, for any tokens: ``x`` went into the attention, ``mixed`` came out."""
         prefix, names = f"{self.prefix}{number}.", self.names
         mixed = form.linear(mixed, Linear(prefix + names.output, self.width, self.width))
@@ -62,8 +63,8 @@ class Layers:
         return form.layer_norm(form.add("Add", y, x), prefix + names.norm, self.width, self.epsilon)
 
 
-def read_layers(config: Config, prefix: str) -> Layers:
-    """The stack as BERT's keys describe it."""
+def read_layers(config: Config, prefix: str, names: LayerNames = LayerNames(), *, epsilon: float = 1e-12) -> Layers:
+    """The stack as BERT's keys describe it; ``epsilon`` is the family's own if no key gives it."""
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
     return Layers(
@@ -73,7 +74,8 @@ def read_layers(config: Config, prefix: str) -> Layers:
         heads=divided(config.integer("num_attention_heads"), width),
         inner=config.integer("intermediate_size"),
         activation=config.activation("hidden_act", "gelu"),
-        epsilon=config.number("layer_norm_eps", 1e-12),
+        epsilon=config.number("layer_norm_eps", epsilon),
+        names=names,
     )
 
 

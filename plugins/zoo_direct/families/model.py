@@ -51,6 +51,8 @@ class Model(ABC):
     """transformers' classes with one label whose checkpoints these are."""
     generators: ClassVar[Sequence[str]] = ()
     """Language models; they take a head of tokens."""
+    needless: ClassVar[Sequence[str]] = ()
+    """Parts of names of tensors that a checkpoint may carry although its configuration leaves them unread."""
 
     @classmethod
     @abstractmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.families.encoder import Table, divided
 from zoo_direct.families.model import Head, Model
-from zoo_direct.families.rotary import angles, even, frequencies, read_nested_theta
+from zoo_direct.families.rotary import angles, even, first_attention, frequencies, read_nested_theta, turned
 from zoo_direct.form import Form, Linear
 from zoo_direct.windows import attend_nearby
 
@@ -108,28 +108,22 @@ class ModernBert(Model):
         x = self._before(form, x, number)
         size = self.words.width // self.heads
         turn = angles(form, frequencies(self.thetas[self.kinds[number]], size))
-        q, k, v = (form.linear(x, part) for part in self._projections(number))
-        q, k = (form.rotate(part, *turn, self.heads, size) for part in (q, k))
+        q, k, v = turned(form, x, self._projections(number), self.heads, turn)
         if self.kinds[number] == LOCAL:
             return attend_nearby(form, (q, k, v), self.heads, size, self.reach)
         return form.attend(q, k, v, self.heads, size)
 
     def _first_attention(self, form: Form, x: str, number: int) -> str:
-        """The same for the first token alone: it is at position 0, which does not turn, and a window of it begins there."""
-        graph, size = form.graph, self.words.width // self.heads
-        cos, sin = angles(form, frequencies(self.thetas[self.kinds[number]], size))
-        hidden = form.hidden_keys()
+        """The same for the first token alone, at which its window begins."""
+        graph, hidden = form.graph, form.hidden_keys()
+        turn = angles(form, frequencies(self.thetas[self.kinds[number]], self.words.width // self.heads))
         if self.kinds[number] == LOCAL:
             cut = graph.integers(0), graph.integers(self.reach + 1)
             x = form.add("Slice", x, *cut, graph.integers(1))
-            cos, sin = (form.add("Slice", angle, *cut, graph.integers(0)) for angle in (cos, sin))
-            hidden = form.add("Slice", hidden, *cut, graph.integers(3))
+            cos, sin = (form.add("Slice", angle, *cut, graph.integers(0)) for angle in turn)
+            turn, hidden = (cos, sin), form.add("Slice", hidden, *cut, graph.integers(3))
         x = self._before(form, x, number)
-        query, key, value = self._projections(number)
-        q = form.heads_first(form.linear(form.first_token(x), query), self.heads, size)
-        k = form.heads_first(form.rotate(form.linear(x, key), cos, sin, self.heads, size), self.heads, size)
-        v = form.heads_first(form.linear(x, value), self.heads, size)
-        return form.mix(form.product(q, k, size**-0.5), v, self.words.width, hidden)
+        return first_attention(form, x, self._projections(number), self.heads, turn, hidden)
 
     def _layer(self, form: Form, x: str, mixed: str, number: int) -> str:
         """What follows the attention, for any tokens: ``x`` went into the layer, ``mixed`` came out of its attention."""

@@ -21,10 +21,12 @@ from zoo_direct.proof.arrays import Arrays, Rows
 FAMILIES: Mapping[str, str] = {
     "bert": "encoders:bert",
     "camembert": "encoders:roberta",
+    "deberta-v2": "deberta_v2:deberta_v2",
     "distilbert": "encoders:distilbert",
     "electra": "encoders:electra",
     "gemma": "decoders:gemma",
     "modernbert": "modernbert:modernbert",
+    "new": "gte_new:gte_new",
     "qwen2": "decoders:qwen2",
     "qwen3": "decoders:qwen3",
     "roberta": "encoders:roberta",

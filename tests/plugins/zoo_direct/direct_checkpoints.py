@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,42 @@ MODERNBERT: Config = {
     "reference_compile": None,
     "pad_token_id": 0,
 }
+DEBERTA: Config = {
+    **{key: value for key, value in BERT.items() if key != "type_vocab_size"},
+    "architectures": ["DebertaV2ForSequenceClassification"],
+    "model_type": "deberta-v2",
+    "max_position_embeddings": 64,
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "max_relative_positions": -1,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "pooler_dropout": 0,
+    "pooler_hidden_act": "gelu",
+    "pooler_hidden_size": 42,
+}
+GTE_NEW: Config = {
+    **{key: value for key, value in BERT.items() if key != "max_position_embeddings"},
+    "architectures": ["NewForSequenceClassification"],
+    "auto_map": {"AutoModelForSequenceClassification": "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification"},
+    "model_type": "new",
+    "classifier_dropout": 0.0,
+    "layer_norm_type": "layer_norm",
+    "logn_attention_clip1": False,
+    "logn_attention_scale": False,
+    "max_position_embeddings": 8192,
+    "pack_qkv": True,
+    "pad_token_id": 1,
+    "position_embedding_type": "rope",
+    "rope_scaling": {"factor": 8.0, "type": "ntk"},
+    "rope_theta": 20000,
+    "type_vocab_size": 1,
+    "unpad_inputs": False,
+    "use_memory_efficient_attention": False,
+}
 QWEN3: Config = {
     "architectures": ["Qwen3ForCausalLM"],
     "model_type": "qwen3",
@@ -136,6 +173,8 @@ CONFIGS: Mapping[str, Config] = {
     "electra": ELECTRA,
     "distilbert": DISTILBERT,
     "modernbert": MODERNBERT,
+    "deberta-v2": DEBERTA,
+    "new": GTE_NEW,
 }
 DECODERS: Mapping[str, Config] = {"qwen3": QWEN3, "qwen2": QWEN2, "gemma": GEMMA}
 
@@ -206,6 +245,58 @@ def _modernbert(config: Config) -> Shapes:
     return shapes | linear("classifier", 1, width)
 
 
+def _deberta(config: Config) -> Shapes:
+    width, inner, rows = config["hidden_size"], config["intermediate_size"], config["position_buckets"]
+    narrow, furthest = config.get("embedding_size", width), config["max_relative_positions"]
+    rows = rows if rows > 0 else furthest if furthest > 0 else config["max_position_embeddings"]
+    shapes: Shapes = {"deberta.embeddings.word_embeddings.weight": (config["vocab_size"], narrow)}
+    shapes |= norm("deberta.embeddings.LayerNorm", width)
+    if config["position_biased_input"]:
+        shapes["deberta.embeddings.position_embeddings.weight"] = (config["max_position_embeddings"], narrow)
+    if config["type_vocab_size"]:
+        shapes["deberta.embeddings.token_type_embeddings.weight"] = (config["type_vocab_size"], narrow)
+    if narrow != width:
+        shapes |= linear("deberta.embeddings.embed_proj", width, narrow, bias=False)
+    if config["relative_attention"]:
+        shapes["deberta.encoder.rel_embeddings.weight"] = (2 * rows, width)
+    if config["norm_rel_ebd"] != "none":
+        shapes |= norm("deberta.encoder.LayerNorm", width)
+    if kernel := config.get("conv_kernel_size", 0):
+        shapes["deberta.encoder.conv.conv.weight"] = (width, width // config.get("conv_groups", 1), kernel)
+        shapes |= {"deberta.encoder.conv.conv.bias": (width,), **norm("deberta.encoder.conv.LayerNorm", width)}
+    for number in range(config["num_hidden_layers"]):
+        layer = f"deberta.encoder.layer.{number}"
+        parts = ["self.query_proj", "self.key_proj", "self.value_proj", "output.dense"]
+        if config["relative_attention"] and not config["share_att_key"]:
+            parts += ["self.pos_key_proj"] * ("c2p" in config["pos_att_type"])
+            parts += ["self.pos_query_proj"] * ("p2c" in config["pos_att_type"])
+        for part in parts:
+            shapes |= linear(f"{layer}.attention.{part}", width, width)
+        shapes |= norm(f"{layer}.attention.output.LayerNorm", width) | norm(f"{layer}.output.LayerNorm", width)
+        shapes |= linear(f"{layer}.intermediate.dense", inner, width) | linear(f"{layer}.output.dense", width, inner)
+    return shapes | _two_layers("pooler.dense", "classifier", config)
+
+
+def _gte_new(config: Config) -> Shapes:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    shapes: Shapes = {"new.embeddings.word_embeddings.weight": (config["vocab_size"], width)}
+    shapes |= norm("new.embeddings.LayerNorm", width)
+    if config["type_vocab_size"]:
+        shapes["new.embeddings.token_type_embeddings.weight"] = (config["type_vocab_size"], width)
+    for number in range(config["num_hidden_layers"]):
+        layer = f"new.encoder.layer.{number}"
+        if config["pack_qkv"]:
+            shapes |= linear(f"{layer}.attention.qkv_proj", 3 * width, width)
+        else:
+            for part in "qkv":
+                shapes |= linear(f"{layer}.attention.{part}_proj", width, width)
+        shapes |= linear(f"{layer}.attention.o_proj", width, width)
+        shapes |= norm(f"{layer}.attn_ln", width) | norm(f"{layer}.mlp_ln", width)
+        shapes |= linear(f"{layer}.mlp.up_gate_proj", 2 * inner, width, bias=False)
+        shapes |= linear(f"{layer}.mlp.down_proj", width, inner)
+    return shapes | _two_layers("new.pooler.dense", "classifier", config)
+
+
 def _decoder(config: Config) -> Shapes:
     width, inner = config["hidden_size"], config["intermediate_size"]
     size = config.get("head_dim", width // config["num_attention_heads"])
@@ -238,10 +329,12 @@ def _two_layers(dense: str, out: str, config: Config) -> Shapes:
 SHAPES: Mapping[str, Callable[[Config], Shapes]] = {
     "bert": _bert,
     "camembert": _roberta,
+    "deberta-v2": _deberta,
     "distilbert": _distilbert,
     "electra": _electra,
     "gemma": _decoder,
     "modernbert": _modernbert,
+    "new": _gte_new,
     "qwen2": _decoder,
     "qwen3": _decoder,
     "roberta": _roberta,
@@ -287,7 +380,7 @@ def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int, gain: float =
     tensors = {}
     for name, shape in shapes.items():
         values = random.standard_normal(shape, dtype=np.float32) * np.float32(0.1)
-        normalises = "norm" in name.lower().split(".")[-2] and name.endswith("weight")
+        normalises = name.endswith("weight") and re.search(r"norm|_ln$", name.lower().split(".")[-2])
         tensors[name] = values + np.float32(gain if normalises else 0)
     return tensors
 

@@ -79,6 +79,30 @@ MODERNBERTS: list[dict[str, Any]] = [
 ]
 
 
+DEBERTA = {
+    **SMALL,
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+DEBERTAS: list[dict[str, Any]] = [
+    {},
+    {"pos_att_type": ["c2p"], "layer_norm_eps": 0.01},
+    {"pos_att_type": "p2c", "share_att_key": False},
+    {"share_att_key": False, "norm_rel_ebd": "none", "position_buckets": -1},
+    {"max_relative_positions": 12, "position_buckets": -1, "num_hidden_layers": 1},
+    {"relative_attention": False},
+    {"conv_kernel_size": 3, "conv_act": "gelu"},
+    {"conv_kernel_size": 5, "conv_groups": 3, "num_hidden_layers": 1},
+    {"position_biased_input": True, "type_vocab_size": 2, "embedding_size": 20, "max_position_embeddings": 128},
+    {"position_buckets": 32, "max_relative_positions": 50, "pooler_hidden_act": "tanh", "hidden_act": "relu"},
+]
 CAUSAL = {
     "vocab_size": 101,
     "hidden_size": 40,
@@ -151,6 +175,30 @@ def test_modernbert_scores_as_in_transformers(tmp_path: Path, change: dict[str, 
     for form in FORMS:
         graph = write_graph(tmp_path, form=form, head=LABEL)
         assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
+
+
+@pytest.mark.parametrize("change", DEBERTAS, ids=str)
+def test_deberta_scores_as_in_transformers(tmp_path: Path, change: dict[str, Any]) -> None:
+    config = {**DEBERTA, **change}
+    model = random_model("DebertaV2", config)
+    model.save_pretrained(tmp_path)
+    given = batches(config, [(1,), (2,), (7,), (9, 5, 1), (30, 30), (57, 3, 20), (100, 71)])
+    wanted = torch_logits(model, given)
+    assert difference(wanted, expected(tmp_path, given, LABEL)) < TOLERANCE
+    for form in FORMS:
+        graph = write_graph(tmp_path, form=form, head=LABEL)
+        assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
+
+
+@pytest.mark.parametrize(("buckets", "furthest"), [(256, 512), (16, 64), (32, 50), (320, 1000), (5, 9)])
+def test_distances_fall_into_the_buckets_of_transformers(buckets: int, furthest: int) -> None:
+    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+    from zoo_direct.families.relative import deberta_bucket
+
+    distances = list(range(-furthest - 50, furthest + 51))
+    wanted = make_log_bucket_position(torch.tensor(distances), buckets, furthest).to(torch.long).tolist()
+    assert [deberta_bucket(distance, buckets, furthest) for distance in distances] == wanted
 
 
 def left_padded(model: Any, batch: Batch, head: dict[str, Any]) -> Any:
