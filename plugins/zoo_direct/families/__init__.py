@@ -17,6 +17,7 @@ FAMILIES: Mapping[str, str] = {
     "electra": "electra:Electra",
     "gemma": "gemma:Gemma",
     "modernbert": "modernbert:ModernBert",
+    "mpnet": "mpnet:MPNet",
     "new": "gte_new:GteNew",
     "qwen2": "qwen:Qwen2",
     "qwen3": "qwen:Qwen3",

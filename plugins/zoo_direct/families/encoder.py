@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.form import Form, Linear
+from zoo_direct.onnx_bytes import INT64
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,12 @@ def add_token_types(form: Form, x: str, types: Table) -> str:
     if types.rows == 1:
         return form.add("Add", x, types.row(form, 0))
     return form.add("Add", x, types.at(form, form.graph.input("token_type_ids")))
+
+
+def positions_from(form: Form, table: Table, pad: int) -> str:
+    """Rows of a table of positions as fairseq counts them: tokens from ``pad`` + 1 on, padding at ``pad``, from which on it is read."""
+    graph = form.graph
+    padding = form.add("Equal", graph.input("input_ids"), graph.integer(pad))
+    token = form.add("Cast", form.add("Not", padding), to=INT64)
+    count = form.add("Mul", form.add("CumSum", token, graph.integer(1)), token)
+    return graph.rows_at(table.name, (table.rows, table.width), count, rows=(pad, table.rows - pad))

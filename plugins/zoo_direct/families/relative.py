@@ -42,6 +42,16 @@ def deberta_bucket(distance: int, buckets: int, furthest: int) -> int:
     return bucket if distance > 0 else -bucket
 
 
+def mpnet_bucket(distance: int, buckets: int, furthest: int) -> int:
+    """MPNet's, as T5 has them: half for keys ahead of the query; of each half a half exact, the rest logarithmic up to ``furthest``."""
+    half, size = buckets // 2, abs(distance)
+    exact = half // 2
+    if size >= exact:
+        share = float32.rounded(float32.log(size / exact) / float32.rounded(math.log(furthest / exact)))
+        size = min(exact + int(float32.rounded(share * (half - exact))), half - 1)
+    return size + (half if distance > 0 else 0)
+
+
 def by_distance(form: Form, products: str, length: str) -> str:
     """(batch, head, token, 2 * length) by distance as (batch, head, token, length) by token.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo_direct.config import Config
-from zoo_direct.families.encoder import Layers, Table, read_layers
+from zoo_direct.families.encoder import Layers, Table, positions_from, read_layers
 from zoo_direct.families.model import Head, Model
 from zoo_direct.form import Form, Linear
-from zoo_direct.onnx_bytes import INT64
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,10 @@ class Roberta(Model):
 
     def write(self, form: Form) -> None:
         width, layers = self.layers.width, self.layers
-        x = form.add("Add", self.words.at(form, form.graph.input("input_ids")), self._positions(form))
+        x = form.add(
+            "Add", self.words.at(form, form.graph.input("input_ids")), positions_from(form, self.positions, self.pad)
+        )
         x = form.add("Add", x, self.types.row(form, 0))  # no tokenizer of these families knows a second type
         x = form.layer_norm(x, "roberta.embeddings.LayerNorm", width, layers.epsilon)
         x = form.dense(layers.first_token(form, x), Linear("classifier.dense", width, width))
         self.give_logits(form, form.activation("tanh", x), Linear("classifier.out_proj", width, 1))
-
-    def _positions(self, form: Form) -> str:
-        """Tokens are counted from pad + 1 on; padding itself stays at the row ``pad``, from which on the table is read."""
-        graph, table = form.graph, self.positions
-        padding = form.add("Equal", graph.input("input_ids"), graph.integer(self.pad))
-        token = form.add("Cast", form.add("Not", padding), to=INT64)
-        count = form.add("Mul", form.add("CumSum", token, graph.integer(1)), token)
-        return graph.rows_at(table.name, (table.rows, table.width), count, rows=(self.pad, table.rows - self.pad))

@@ -26,6 +26,7 @@ FAMILIES: Mapping[str, str] = {
     "electra": "encoders:electra",
     "gemma": "decoders:gemma",
     "modernbert": "modernbert:modernbert",
+    "mpnet": "encoders:mpnet",
     "new": "gte_new:gte_new",
     "qwen2": "decoders:qwen2",
     "qwen3": "decoders:qwen3",

@@ -49,6 +49,31 @@ def distilbert(w: Arrays, config: Mapping[str, Any], rows: Rows, head: Mapping[s
     return w.linear(np.maximum(w.linear(x[rows.first], "pre_classifier"), 0), "classifier")[:, 0]
 
 
+def mpnet(w: Arrays, config: Mapping[str, Any], rows: Rows, head: Mapping[str, Any]) -> Array:
+    positions = np.concatenate([_positions_but_padding(rows.ids[row] != 1, 1) for row in rows])
+    x = w.at("mpnet.embeddings.word_embeddings.weight", rows.ids)
+    x = x + w.at("mpnet.embeddings.position_embeddings.weight", positions)
+    x = w.layer_norm(x, "mpnet.embeddings.LayerNorm", _epsilon(config))
+    table = w["mpnet.encoder.relative_attention_bias.weight"]
+
+    def bias(length: int) -> Array:
+        ahead = np.arange(length) - np.arange(length)[:, None]
+        size = abs(ahead).astype(np.float32)
+        steps = np.log(np.maximum(size, 8) / np.float32(8)) / np.float32(np.log(16)) * np.float32(8)
+        bucket = np.where(size < 8, size, np.minimum(8 + steps.astype(np.int64), 15)).astype(np.int64)
+        added: Array = table[bucket + 16 * (ahead > 0)].transpose(2, 0, 1)
+        return added
+
+    for number in range(config["num_hidden_layers"]):
+        layer = f"mpnet.encoder.layer.{number}"
+        q, k, v = (w.linear(x, f"{layer}.attention.attn.{part}") for part in "qkv")
+        mixed = w.linear(attention(q, k, v, rows, config["num_attention_heads"], bias), f"{layer}.attention.attn.o")
+        x = w.layer_norm(mixed + x, f"{layer}.attention.LayerNorm", _epsilon(config))
+        inner = activate(config.get("hidden_act", "gelu"), w.linear(x, f"{layer}.intermediate.dense"))
+        x = w.layer_norm(w.linear(inner, f"{layer}.output.dense") + x, f"{layer}.output.LayerNorm", _epsilon(config))
+    return w.linear(np.tanh(w.linear(x[rows.first], "classifier.dense")), "classifier.out_proj")[:, 0]
+
+
 def _epsilon(config: Mapping[str, Any]) -> float:
     return float(config.get("layer_norm_eps", 1e-12))
 

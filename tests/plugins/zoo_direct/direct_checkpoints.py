@@ -72,6 +72,14 @@ DISTILBERT: Config = {
     "pad_token_id": 0,
     "sinusoidal_pos_embds": False,
 }
+MPNET: Config = {
+    **{key: value for key, value in BERT.items() if key != "type_vocab_size"},
+    "architectures": ["MPNetForSequenceClassification"],
+    "model_type": "mpnet",
+    "max_position_embeddings": 250,
+    "pad_token_id": 1,
+    "relative_attention_num_buckets": 32,
+}
 MODERNBERT: Config = {
     "architectures": ["ModernBertForSequenceClassification"],
     "model_type": "modernbert",
@@ -172,6 +180,7 @@ CONFIGS: Mapping[str, Config] = {
     "xlm-roberta": ROBERTA,
     "electra": ELECTRA,
     "distilbert": DISTILBERT,
+    "mpnet": MPNET,
     "modernbert": MODERNBERT,
     "deberta-v2": DEBERTA,
     "new": GTE_NEW,
@@ -226,6 +235,21 @@ def _distilbert(config: Config) -> Shapes:
         shapes |= norm(f"{layer}.sa_layer_norm", width) | norm(f"{layer}.output_layer_norm", width)
         shapes |= linear(f"{layer}.ffn.lin1", inner, width) | linear(f"{layer}.ffn.lin2", width, inner)
     return shapes | _two_layers("pre_classifier", "classifier", {"hidden_size": width})
+
+
+def _mpnet(config: Config) -> Shapes:
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    shapes = norm("mpnet.embeddings.LayerNorm", width)
+    shapes["mpnet.embeddings.word_embeddings.weight"] = (config["vocab_size"], width)
+    shapes["mpnet.embeddings.position_embeddings.weight"] = (config["max_position_embeddings"], width)
+    shapes["mpnet.encoder.relative_attention_bias.weight"] = (32, config["num_attention_heads"])
+    for number in range(config["num_hidden_layers"]):
+        layer = f"mpnet.encoder.layer.{number}"
+        for part in "qkvo":
+            shapes |= linear(f"{layer}.attention.attn.{part}", width, width)
+        shapes |= norm(f"{layer}.attention.LayerNorm", width) | norm(f"{layer}.output.LayerNorm", width)
+        shapes |= linear(f"{layer}.intermediate.dense", inner, width) | linear(f"{layer}.output.dense", width, inner)
+    return shapes | _two_layers("classifier.dense", "classifier.out_proj", config)
 
 
 def _modernbert(config: Config) -> Shapes:
@@ -334,6 +358,7 @@ SHAPES: Mapping[str, Callable[[Config], Shapes]] = {
     "electra": _electra,
     "gemma": _decoder,
     "modernbert": _modernbert,
+    "mpnet": _mpnet,
     "new": _gte_new,
     "qwen2": _decoder,
     "qwen3": _decoder,

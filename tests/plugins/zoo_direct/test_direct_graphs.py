@@ -45,6 +45,8 @@ VARIANTS: list[tuple[str, Config]] = [
     ("electra", {"embedding_size": 42, "hidden_act": "gelu_fast"}),
     ("distilbert", {}),
     ("distilbert", {"activation": "relu", "n_layers": 1}),
+    ("mpnet", {}),
+    ("mpnet", {"pad_token_id": 0, "num_hidden_layers": 1}),
 ]
 
 
@@ -122,6 +124,15 @@ def test_a_graph_that_is_wrong_fails_the_proof(tmp_path: Path, kind: str, mutati
     assert wrong
     for model in wrong:
         assert difference(logits, run(model, folder, given)) > 5 * TOLERANCE
+
+
+def test_distances_are_counted_past_the_last_bucket(tmp_path: Path) -> None:
+    folder, config = checkpoint(tmp_path, "mpnet", {})
+    given = batches(config, [(200, 7), (129,)])
+    logits = expected(folder, given, LABEL)
+    for form in FORMS:
+        graph = write_graph(folder, form=form, head=LABEL)
+        assert difference(logits, run(graph.model, folder, given)) < TOLERANCE, form
 
 
 def test_positions_off_by_one_fail_the_proof(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ ENCODERS: list[tuple[str, dict[str, Any]]] = [
     ("Camembert", {**SMALL, "type_vocab_size": 1, "pad_token_id": 1, "hidden_act": "relu"}),
     ("Electra", {**SMALL, "embedding_size": 20}),
     ("Electra", {**SMALL, "embedding_size": 42, "hidden_act": "gelu_fast", "layer_norm_eps": 0.01}),
+    ("MPNet", {**SMALL, "pad_token_id": 1}),
+    ("MPNet", {**SMALL, "pad_token_id": 0, "num_hidden_layers": 1, "layer_norm_eps": 0.01, "hidden_act": "relu"}),
     ("DistilBert", DISTIL),
     ("DistilBert", {**DISTIL, "activation": "relu", "sinusoidal_pos_embds": True}),
 ]  # fmt: skip
@@ -199,6 +201,16 @@ def test_distances_fall_into_the_buckets_of_transformers(buckets: int, furthest:
     distances = list(range(-furthest - 50, furthest + 51))
     wanted = make_log_bucket_position(torch.tensor(distances), buckets, furthest).to(torch.long).tolist()
     assert [deberta_bucket(distance, buckets, furthest) for distance in distances] == wanted
+
+
+def test_distances_fall_into_the_buckets_of_mpnet() -> None:
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+    from zoo_direct.families.relative import mpnet_bucket
+
+    distances = list(range(-300, 301))
+    wanted = MPNetEncoder.relative_position_bucket(torch.tensor(distances), num_buckets=32).tolist()
+    assert [mpnet_bucket(distance, 32, 128) for distance in distances] == wanted
 
 
 def left_padded(model: Any, batch: Batch, head: dict[str, Any]) -> Any:
