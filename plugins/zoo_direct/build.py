@@ -54,17 +54,37 @@ def write_graph(
     """
     if form not in FORMS:
         raise UnknownNameError("form of a graph", form, FORMS)
-    config = read_config(folder)
-    model = read(config, Head.parse(head))
     weights = Weights(folder)
     writer = FORMS[form](Graph(weights, locations))
+    encoded, note = _written(folder, writer, head, shared_prefix)
+    return WrittenGraph(encoded, weights.files, note)
+
+
+def write_int8_graph(
+    folder: Path, target: Path, *, head: Mapping[str, Any], shared_prefix: bool = False
+) -> WrittenGraph:
+    """The same for ONNX Runtime with 8-bit weights, which are written to the file ``target``: see ``int8``.
+
+    The graph finds them by the file's name, and borrows nothing. Raises as ``write_graph`` does.
+    """
+    from zoo_direct.int8 import Int8Form, Int8Graph, WeightFile
+
+    with WeightFile(target) as file:
+        encoded, note = _written(folder, Int8Form(Int8Graph(Weights(folder), file)), head, shared_prefix)
+    return WrittenGraph(encoded, [], note)
+
+
+def _written(folder: Path, writer: Form, head: Mapping[str, Any], shared_prefix: bool) -> tuple[bytes, str]:
+    """The encoded graph, and what was left out."""
+    config = read_config(folder)
+    model = read(config, Head.parse(head))
     if shared_prefix:
         model.write_with_prefix(writer)
     else:
         model.write(writer)
-    left = weights.left_over(model.needless)
+    left = writer.graph.weights.left_over(model.needless)
     encoded = writer.graph.encoded(str(config["model_type"]), writer.operator_sets, writer.ir_version)
-    return WrittenGraph(encoded, weights.files, f"not read, for no score needs it: {', '.join(left)}" if left else "")
+    return encoded, f"not read, for no score needs it: {', '.join(left)}" if left else ""
 
 
 def read_config(folder: Path) -> dict[str, Any]:

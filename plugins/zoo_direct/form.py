@@ -6,7 +6,7 @@ Families describe a model with these methods and do not know which form they are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo_direct.graph import Graph
@@ -45,8 +45,7 @@ class Form:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.add = graph.add
-        self._made: dict[object, str] = {}
+        self.add, self.once = graph.add, graph.once
 
     # ---- weights
 
@@ -75,9 +74,15 @@ class Form:
         inputs = [x, self.matrix(linear), *([self.offset(linear)] if linear.bias else [])]
         return self.add("Gemm", *inputs, transB=1)
 
+    def project_table(self, table: str, linear: Linear) -> str:
+        """``linear`` of each row of a table, (row, width): constant, so a runtime computes it once, when it opens the file."""
+        return self.dense(table, linear)
+
     def layer_norm(self, x: str, name: str, width: int, epsilon: float, *, bias: bool = True) -> str:
-        parameters = [self.graph.weight(f"{name}.{part}", (width,)) for part in ("weight", *(["bias"] if bias else []))]
-        return self.add("LayerNormalization", x, *parameters, axis=-1, epsilon=epsilon)
+        gain = self.graph.weight(f"{name}.weight", (width,))
+        # ONNX Runtime 1.17 joins this with the Add before it, and ends the process if there is no bias.
+        offset = self.graph.weight(f"{name}.bias", (width,)) if bias else self.graph.numbers([0.0] * width, [width])
+        return self.add("LayerNormalization", x, gain, offset, axis=-1, epsilon=epsilon)
 
     def rms_norm(self, x: str, gain: str, epsilon: float) -> str:
         """``x / sqrt(mean(x^2) + epsilon) * gain`` over the last axis."""
@@ -194,7 +199,19 @@ class Form:
         ]
         return self.add("Reshape", self.add("Concat", *turned, axis=3), graph.integers(0, 0, heads * size))
 
-    # ---- masks
+    # ---- the batch
+
+    def length(self) -> str:
+        """The number of tokens of a row with its padding, an integer without axes."""
+        return self.once("length", lambda: self.graph.size(self.graph.input("input_ids"), 1))
+
+    def length_vector(self) -> str:
+        """The same as a vector of one."""
+        return self.once("length_vector", lambda: self.graph.size_vector(self.graph.input("input_ids"), 1))
+
+    def numbers_up_to(self, end: str, first: str = "") -> str:
+        """The integers from ``first``, or 0, up to and without ``end``."""
+        return self.add("Range", first or self.graph.integer(0), end, self.graph.integer(1))
 
     def hidden_keys(self) -> str:
         """What hides padding: (batch, 1, 1, key), 0 for keys that are shown."""
@@ -211,9 +228,3 @@ class Form:
     def mask_as_numbers(self) -> str:
         """1 for tokens, 0 for padding: (batch, token), float32."""
         return self.once("mask_as_numbers", lambda: self.add("Cast", self.graph.input("attention_mask"), to=FLOAT))
-
-    def once(self, key: object, make: Callable[[], str]) -> str:
-        """What ``make`` adds, added once for all layers that ask for it."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]

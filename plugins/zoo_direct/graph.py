@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from zoo.errors import ZooError
 from zoo_direct import onnx_bytes
@@ -15,6 +15,7 @@ from zoo_direct.weights import BYTES, Tensor, Weights
 
 KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
 """Types of weights that a graph takes, by safetensors' names."""
+Made = TypeVar("Made")
 Call: TypeAlias = "tuple[Sequence[str], Mapping[str, AttributeValue]]"
 """The inputs and attributes of a node."""
 MICROSOFT = "com.microsoft"
@@ -30,7 +31,7 @@ class Graph:
         self._location = location
         self._nodes: list[bytes] = []
         self._tensors: list[bytes] = []
-        self._known: dict[object, str] = {}
+        self._known: dict[object, Any] = {}
         self._inputs: dict[str, bytes] = {}
         self._outputs: list[bytes] = []
         self._domains = {""}
@@ -87,32 +88,26 @@ class Graph:
         ``shape`` is what the file must say. ``rows`` (first, count) takes some rows of it, ``view`` reads the same bytes as another
         shape; neither copies anything. Half precision is widened by a node that runtimes fold when they open the file.
         """
-        key = (name, tuple(rows), tuple(view), widen)
-        if key not in self._known:
-            tensor = self.weights.take(name, shape)
-            first, count = rows or (0, shape[0])
-            label = name if len(rows) == 0 and len(view) == 0 else f"{name}[{first}:{first + count}]{list(view) or ''}"
-            taken = [count, *shape[1:]]
-            stored = self.stored(label, tensor, first, taken, view or taken)
-            self._known[key] = self.widened(stored, tensor) if widen else stored
-        return self._known[key]
+        tensor = self.weights.take(name, shape)
+        first, count = rows or (0, shape[0])
+        taken = [count, *shape[1:]]
+        label = name if len(rows) == 0 and len(view) == 0 else f"{name}[{first}:{first + count}]{list(view) or ''}"
+        stored = self.stored(label, tensor, first, taken, view or taken)
+        return self.once((stored, "widened"), lambda: self.widened(stored, tensor)) if widen else stored
 
     def stored(self, label: str, tensor: Tensor, first: int, taken: Sequence[int], seen_as: Sequence[int]) -> str:
-        """An initializer of its own type: the rows ``taken`` from row ``first`` on, seen as another shape."""
+        """An initializer of its own type: ``taken`` from row ``first`` on, seen as another shape."""
         if tensor.dtype not in KINDS:
             raise ZooError(
                 f"'{label}' in {tensor.file} is stored as {tensor.dtype}; only {', '.join(KINDS)} can be used in place"
             )
         name = label if tensor.dtype == "F32" else f"{label}/{tensor.dtype}"
-        if name not in self._known:
-            row = BYTES[tensor.dtype] * math.prod(taken[1:])
-            place, length = tensor.offset + first * row, taken[0] * row
-            location = self._location(tensor.file)
-            self._tensors.append(
-                onnx_bytes.external_tensor(name, KINDS[tensor.dtype], seen_as, location, place, length)
-            )
-            self._known[name] = name
-        return name
+        return self.once(name, lambda: self.raw(name, KINDS[tensor.dtype], seen_as, *self.place(tensor, first, taken)))
+
+    def place(self, tensor: Tensor, first: int, taken: Sequence[int]) -> tuple[str, int, int]:
+        """The file that a graph finds these numbers in, by the graph's name for it, the first byte there, and how many there are."""
+        row = BYTES[tensor.dtype] * math.prod(taken[1:])
+        return self._location(tensor.file), tensor.offset + first * row, taken[0] * row
 
     def widened(self, name: str, tensor: Tensor) -> str:
         """What has the type that ``tensor`` is stored in, as float32."""
@@ -124,12 +119,26 @@ class Graph:
         return self.widened(picked, self.weights.take(name, shape))
 
     def raw(self, name: str, kind: int, shape: Sequence[int], location: str, offset: int, length: int) -> str:
-        """An initializer in a file that is not the checkpoint's."""
+        """An initializer: ``length`` bytes from ``offset`` of the file that the graph calls ``location``."""
         self._tensors.append(onnx_bytes.external_tensor(name, kind, shape, location, offset, length))
         return name
 
+    def once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What ``make`` adds, added once for all who ask for it by this key."""
+        if key not in self._known:
+            self._known[key] = make()
+        made: Made = self._known[key]
+        return made
+
     def size(self, name: str, axis: int) -> str:
-        """The size of one axis, as a vector of one integer."""
+        """The size of one axis, an integer without axes."""
+        return self.add("Gather", self.add("Shape", name), self.integer(axis))
+
+    def size_vector(self, name: str, axis: int) -> str:
+        """The same as a vector of one, as shapes and the ends of slices want it.
+
+        One is not made from the other: up to 1.18, ONNX Runtime gave the memory of an integer away while a Squeeze of it was in use.
+        """
         return self.add("Gather", self.add("Shape", name), self.integers(axis))
 
     def encoded(self, name: str, operator_sets: Mapping[str, int], ir_version: int) -> bytes:
@@ -148,8 +157,9 @@ class Graph:
         return output
 
     def _constant(self, kind: int, shape: Sequence[int], raw: bytes) -> str:
-        key = (kind, tuple(shape), raw)
-        if key not in self._known:
-            self._known[key] = f"constant_{len(self._tensors)}"
-            self._tensors.append(onnx_bytes.tensor(self._known[key], kind, shape, raw))
-        return self._known[key]
+        def make() -> str:
+            name = f"constant_{len(self._tensors)}"
+            self._tensors.append(onnx_bytes.tensor(name, kind, shape, raw))
+            return name
+
+        return self.once((kind, tuple(shape), raw), make)

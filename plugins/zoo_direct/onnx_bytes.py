@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NewType, TypeAlias
 
-FLOAT, UINT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 2, 6, 7, 9, 10, 16
+FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 16
 """TensorProto.DataType."""
 
 Subgraph = NewType("Subgraph", bytes)

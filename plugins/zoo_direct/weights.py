@@ -13,13 +13,19 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoints.files import weight_files
 from zoo.errors import InputError, ZooError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """Size of an element by safetensors' name of its type."""
+MAPPED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""numpy's types for the bytes of those that a model computes with."""
 WRAPPERS = ("", "model.", "module.", "module.model.", "model.model.")
 """What stands before a name: ``model.`` in language models, ``module.`` from DistributedDataParallel, ``model.`` from FlagEmbedding."""
 OLD_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
@@ -44,6 +50,16 @@ class Tensor:
     offset: int
     dtype: str
     shape: tuple[int, ...]
+
+
+def read(tensor: Tensor, index: Any = ...) -> NDArray[np.float32]:
+    """A tensor's numbers as float32, or some of its rows; the file is mapped, and the others are not read."""
+    import numpy as np
+
+    stored = np.memmap(tensor.file, MAPPED[tensor.dtype], "r", tensor.offset, shape=tensor.shape)[index]
+    if tensor.dtype == "BF16":  # the upper half of a float32
+        stored = (stored.astype("<u4") << 16).view("<f4")
+    return np.asarray(stored, "<f4")
 
 
 class Weights:

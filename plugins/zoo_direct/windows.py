@@ -27,8 +27,7 @@ def attend_nearby(form: Form, projections: Sequence[str], heads: int, size: int,
 def _far_or_padding(form: Form, reach: int) -> str:
     """What hides keys out of reach and padding: (batch, 1, query, key)."""
     graph = form.graph
-    length = form.add("Squeeze", graph.size(graph.input("input_ids"), 1))
-    place = form.add("Range", graph.integer(0), length, graph.integer(1))
+    place = form.numbers_up_to(form.length())
     across, down = (form.add("Unsqueeze", place, graph.integers(axis)) for axis in (0, 1))
     distance = form.add("Abs", form.add("Sub", across, down))
     return form.add("Add", form.hidden_if(form.add("Greater", distance, graph.integer(reach))), form.hidden_keys())
@@ -50,17 +49,14 @@ class _Blocks:
         scores = form.add("Add", form.product(q, k, self.size**-0.5, axes=5), hidden)
         mixed = self._heads_first(form.add("MatMul", form.add("Softmax", scores, axis=-1), v))
         joined = form.add("Reshape", mixed, graph.integers(0, -1, self.heads * self.size))
-        return form.add("Slice", joined, graph.integers(0), self._length(), graph.integers(1))
-
-    def _length(self) -> str:
-        graph = self.form.graph
-        return self.form.once("length", lambda: graph.size(graph.input("input_ids"), 1))
+        return form.add("Slice", joined, graph.integers(0), self.form.length_vector(), graph.integers(1))
 
     def _padded(self, x: str, before: int, rank: int) -> str:
         """Zeros along the tokens: ``before`` of them on both sides, and as many more behind as fill the last block."""
         form, graph = self.form, self.form.graph
         rest = form.once(
-            ("rest", self.block), lambda: form.add("Mod", form.add("Neg", self._length()), graph.integers(self.block))
+            ("rest", self.block),
+            lambda: form.add("Mod", form.add("Neg", self.form.length_vector()), graph.integers(self.block)),
         )
         others = [graph.integers(0)] * (rank - 2)
         behind = form.add("Add", rest, graph.integers(before))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.families.encoder import LayerNames, Layers, Table, add_token_types, read_layers
 from zoo_direct.families.model import Head, Model
-from zoo_direct.families.relative import Distances, by_distance, deberta_bucket, numbered
+from zoo_direct.families.relative import Distances, by_distance, deberta_bucket
 from zoo_direct.form import Form, Linear
 
 CONTENT_TO_POSITION, POSITION_TO_CONTENT = "c2p", "p2c"
@@ -124,7 +124,7 @@ class DebertaV2(Model):
     def _content_to_position(self, form: Form, q: str, k: str, number: int, scale: float, only_first: bool) -> str:
         """What a query says of the distance to a key: (batch, head, query, key)."""
         products = form.product(q, self._by_distance(form, number, "key", only_first), scale)
-        return products if only_first else by_distance(form, products, self._length(form))
+        return products if only_first else by_distance(form, products)
 
     def _position_to_content(self, form: Form, q: str, k: str, number: int, scale: float, only_first: bool) -> str:
         """What a key says of the distance to a query: (batch, head, query, key)."""
@@ -132,7 +132,7 @@ class DebertaV2(Model):
         if only_first:  # one number for each key
             sums = form.add("ReduceSum", form.add("Mul", k, embeddings), form.graph.integers(-1), keepdims=0)
             return form.add("Mul", form.add("Unsqueeze", sums, form.graph.integers(2)), form.graph.number(scale))
-        by_key = by_distance(form, form.product(k, embeddings, scale), self._length(form))
+        by_key = by_distance(form, form.product(k, embeddings, scale))
         return form.add("Transpose", by_key, perm=[0, 1, 3, 2])
 
     def _by_distance(self, form: Form, number: int, part: str, only_first: bool) -> str:
@@ -146,7 +146,7 @@ class DebertaV2(Model):
         size = layers.width // layers.heads
         table = form.once("distances", lambda: self._table(form))
         name = f"{layers.prefix}{number}.attention.self.{'' if self.relative.shared else 'pos_'}{part}_proj"
-        projected = form.dense(table, Linear(name, layers.width, layers.width))
+        projected = form.project_table(table, Linear(name, layers.width, layers.width))
         by_head = form.add("Reshape", projected, form.graph.integers(1, 2 * self.relative.span, layers.heads, size))
         key = ("rows", part if not only_first else "first")
         return form.add(
@@ -156,11 +156,11 @@ class DebertaV2(Model):
     def _rows(self, form: Form, part: str, only_first: bool) -> str:
         """The rows of the table for the distances in question, a vector."""
         assert self.relative
-        graph, length = form.graph, self._length(form)
+        graph, length = form.graph, form.length()
         if only_first:
-            return self.relative.distances.of_tensor(form, form.add("Neg", numbered(form, graph.integers(0), length)))
-        last = form.add("Add", length, graph.integers(1))
-        offsets = numbered(form, form.add("Sub", graph.integers(1), length), last)
+            return self.relative.distances.of_tensor(form, form.add("Neg", form.numbers_up_to(length)))
+        first, end = form.add("Sub", graph.integer(1), length), form.add("Add", length, graph.integer(1))
+        offsets = form.numbers_up_to(end, first)
         return self.relative.distances.of_tensor(form, form.add("Neg", offsets) if part == "key" else offsets)
 
     def _table(self, form: Form) -> str:
@@ -171,9 +171,6 @@ class DebertaV2(Model):
         if not self.relative.normalised:
             return table
         return form.layer_norm(table, "deberta.encoder.LayerNorm", layers.width, layers.epsilon)
-
-    def _length(self, form: Form) -> str:
-        return form.once("length", lambda: form.graph.size(form.graph.input("input_ids"), 1))
 
     def _convolved(self, form: Form, x: str, embedded: str, convolution: Convolution) -> str:
         """``x`` with a convolution of the embeddings added; padding is 0 before and after, as in the pretraining."""

@@ -88,8 +88,7 @@ class _Writing:
         self.model, self.form, self.graph, self.with_prefix = model, form, form.graph, with_prefix
         self.width = model.words.width
         ids = self.graph.input("input_ids")
-        self.length = self.graph.size(ids, 1)
-        self.batch = self.graph.size(ids, 0)
+        self.batch = self.graph.size_vector(ids, 0)
         tokens = form.add("ReduceSum", self.graph.input("attention_mask"), self.graph.integers(1))
         self.last = form.add("Sub", tokens, self.graph.integer(1))  # (batch, 1)
         shape: list[int | str] = [1, model.key_heads, "prefix_length", model.size]
@@ -99,8 +98,8 @@ class _Writing:
             self.past.append((self.graph.input(names[0], shape, FLOAT), self.graph.input(names[1], shape, FLOAT)))
         prefix = self.graph.size(self.past[0][0], 2) if with_prefix else ""
         self.prefix = prefix
+        self.prefix_vector = self.graph.size_vector(self.past[0][0], 2) if with_prefix else ""
         self.made: list[Sequence[str]] = []
-        self.total = form.add("Add", prefix, self.length) if with_prefix else self.length
         self.cos, self.sin = angles(form, frequencies(model.theta, model.size), prefix)
 
     def run(self) -> None:
@@ -163,21 +162,16 @@ class _Writing:
         return [self.form.add("Concat", *pair, axis=2) for pair in zip(spread, own, strict=True)]
 
     def _attention(self, x: str, number: int) -> str:
-        """Every token's mix of those up to itself, (batch, token, heads * size).
-
-        The queries of the heads that share keys are more rows of one product with these keys, which are not copied.
-        """
+        """Every token's mix of those up to itself, (batch, token, heads * size); heads that share keys are an axis of their own."""
         model, form, graph = self.model, self.form, self.graph
         h = self._norm(x, f"layers.{number}.input_layernorm", self.width)
-        keys, values = self._keys_and_values(h, number)
-        q = form.add("Reshape", self._projected(h, number, "q"), graph.integers(0, model.key_heads, -1, model.size))
-        scores = form.product(q, keys, model.size**-0.5)  # (batch, key head, heads that share it * query, key)
-        scores = form.add("Reshape", scores, self._shape((0, model.heads), self.length, (-1,)))
+        shared = [form.add("Unsqueeze", part, graph.integers(2)) for part in self._keys_and_values(h, number)]
+        apart = graph.integers(0, model.key_heads, model.heads // model.key_heads, -1, model.size)
+        q = form.add("Reshape", self._projected(h, number, "q"), apart)
+        scores = form.product(q, shared[0], model.size**-0.5, axes=5)  # (batch, key head, head, query, key)
         shares = form.add("Softmax", form.add("Add", scores, form.once("behind", self._behind)), axis=-1)
-        shares = form.add("Reshape", shares, self._shape((0, model.key_heads, -1), self.total, ()))
-        mixed = form.add("MatMul", shares, values)
-        mixed = form.add("Reshape", mixed, self._shape((0, model.heads), self.length, (model.size,)))
-        return form.heads_joined(mixed, model.heads * model.size)
+        mixed = form.add("Transpose", form.add("MatMul", shares, shared[1]), perm=[0, 3, 1, 2, 4])
+        return form.add("Reshape", mixed, graph.integers(0, 0, model.heads * model.size))
 
     def _last_attention(self, x: str, number: int) -> str:
         """The same for each row's last token alone, (batch, 1, heads * size)."""
@@ -188,7 +182,9 @@ class _Writing:
         q = form.add("Reshape", q, graph.integers(0, model.key_heads, -1, model.size))
         hidden = form.hidden_keys()  # (batch, 1, 1, key)
         if self.with_prefix:
-            shape = self._shape((), self.batch, (1, 1), self.prefix)
+            shape = form.once(
+                "shown", lambda: form.add("Concat", self.batch, graph.integers(1, 1), self.prefix_vector, axis=0)
+            )
             shown = form.add("Expand", graph.number(0.0), shape)
             hidden = form.add("Concat", shown, hidden, axis=3)
         shares = form.add("Softmax", form.add("Add", form.product(q, keys, model.size**-0.5), hidden), axis=-1)
@@ -216,17 +212,9 @@ class _Writing:
         """What hides the keys behind a query, (query, key); the keys begin with the prefix."""
         form, graph = self.form, self.graph
 
-        def numbered(count: str, axis: int) -> str:
-            numbers = form.add("Range", graph.integer(0), form.add("Squeeze", count), graph.integer(1))
-            return form.add("Unsqueeze", numbers, graph.integers(axis))
-
-        query = numbered(self.length, 1)
+        query, end = form.numbers_up_to(form.length()), form.length()
         if self.with_prefix:
-            query = form.add("Add", query, self.prefix)
-        return form.hidden_if(form.add("Greater", numbered(self.total, 0), query))
-
-    def _shape(self, before: Sequence[int], size: str, after: Sequence[int], last: str = "") -> str:
-        """A shape for Reshape or Expand, with sizes that are known and sizes of this batch."""
-        parts = [self.graph.integers(*before)] if before else []
-        parts += [size, *([self.graph.integers(*after)] if after else []), *([last] if last else [])]
-        return self.form.once(("shape", *parts), lambda: self.form.add("Concat", *parts, axis=0))
+            query, end = form.add("Add", query, self.prefix), form.add("Add", end, self.prefix)
+        query = form.add("Unsqueeze", query, graph.integers(1))
+        key = form.add("Unsqueeze", form.numbers_up_to(end), graph.integers(0))
+        return form.hidden_if(form.add("Greater", key, query))

@@ -103,8 +103,7 @@ class Table:
         """As many rows from the first on as the batch has tokens: (token, width)."""
         graph = form.graph
         stored = graph.weight(self.name, (self.rows, self.width), widen=False)
-        length = graph.size(graph.input("input_ids"), 1)
-        rows = form.add("Slice", stored, graph.integers(0), length, graph.integers(0))
+        rows = form.add("Slice", stored, graph.integers(0), form.length_vector(), graph.integers(0))
         return graph.widened(rows, graph.weights.take(self.name, (self.rows, self.width)))
 
     def row(self, form: Form, number: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zoo_direct.config import Config
 from zoo_direct.families.encoder import LayerNames, Layers, Table, positions_from, read_layers
 from zoo_direct.families.model import Head, Model
-from zoo_direct.families.relative import Distances, mpnet_bucket, numbered
+from zoo_direct.families.relative import Distances, mpnet_bucket
 from zoo_direct.form import Form, Linear
 
 NAMES = LayerNames(
@@ -65,7 +65,7 @@ class MPNet(Model):
     def _bias(self, form: Form, *, only_first: bool) -> str:
         """What distances add to the scores, (1, head, query, key); the query's place is subtracted from the key's."""
         graph = form.graph
-        place = numbered(form, graph.integers(0), graph.size(graph.input("input_ids"), 1))
+        place = form.numbers_up_to(form.length())
         keys = form.add("Unsqueeze", place, graph.integers(0))
         distance = keys if only_first else form.add("Sub", keys, form.add("Unsqueeze", place, graph.integers(1)))
         distances = Distances.of(lambda apart: mpnet_bucket(apart, BUCKETS, FURTHEST), FURTHEST)

@@ -52,13 +52,13 @@ def mpnet_bucket(distance: int, buckets: int, furthest: int) -> int:
     return size + (half if distance > 0 else 0)
 
 
-def by_distance(form: Form, products: str, length: str) -> str:
+def by_distance(form: Form, products: str) -> str:
     """(batch, head, token, 2 * length) by distance as (batch, head, token, length) by token.
 
     Row r holds a number for each distance from -(length - 1) to length; column c of the result is the one for the distance c - r. Laid end
     to end, these are a fixed step apart: 2 * length - 1 from row to row, from length - 1 on. So the rows are cut anew.
     """
-    graph = form.graph
+    graph, length = form.graph, form.length_vector()
     flat = form.add("Reshape", products, graph.integers(0, 0, -1))
 
     def cuts() -> str:
@@ -70,8 +70,3 @@ def by_distance(form: Form, products: str, length: str) -> str:
     shape = form.once("rows by distance", lambda: form.add("Concat", graph.integers(0, 0), length, step, axis=0))
     rows = form.add("Reshape", form.add("Slice", flat, begin, end, graph.integers(2)), shape)
     return form.add("Slice", rows, graph.integers(0), length, graph.integers(3))
-
-
-def numbered(form: Form, first: str, end: str) -> str:
-    """The integers from ``first`` up to, and without, ``end``; both are vectors of one."""
-    return form.add("Range", form.add("Squeeze", first), form.add("Squeeze", end), form.graph.integer(1))

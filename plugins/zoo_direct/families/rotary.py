@@ -78,15 +78,13 @@ def first_attention(form: Form, x: str, parts: Sequence[Linear], heads: int, tur
 def angles(form: Form, turns: Sequence[float], begin: str = "") -> tuple[str, str]:
     """Cos and sin of every token's angles, (token, size / 2), computed once in float32.
 
-    Tokens count from 0, or from ``begin`` (a vector of one integer).
+    Tokens count from 0, or from ``begin``, an integer without axes.
     """
     graph = form.graph
 
     def positions() -> str:
-        length = graph.size(graph.input("input_ids"), 1)
-        first = form.add("Squeeze", begin) if begin else graph.integer(0)
-        last = form.add("Squeeze", form.add("Add", begin, length) if begin else length)
-        numbers = form.add("Cast", form.add("Range", first, last, graph.integer(1)), to=FLOAT)
+        end = form.add("Add", begin, form.length()) if begin else form.length()
+        numbers = form.add("Cast", form.numbers_up_to(end, begin), to=FLOAT)
         return form.add("Unsqueeze", numbers, graph.integers(1))
 
     def product() -> str:

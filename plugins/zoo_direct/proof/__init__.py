@@ -1,6 +1,6 @@
 """A second reading of every family, in numpy: what a graph must give, computed without it and without torch.
 
-It shares the reader of safetensors headers with what writes graphs, and nothing else: it reads config.json by itself, goes through the
+It shares the reader of safetensors files with what writes graphs, and nothing else: it reads config.json by itself, goes through the
 rows of a batch laid end to end rather than padded, cuts no layer short, and multiplies in numpy's order. A mistake in one of the two
 readings makes them differ.
 """

@@ -11,10 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo_direct.weights import Weights
+from zoo_direct.weights import Weights, read
 
 Array: TypeAlias = NDArray[Any]
-STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 BLOCK = 1 << 14
 """Numbers that a function of each number takes at once: they stay in the processor's cache, which is three times as fast."""
 
@@ -70,11 +69,7 @@ class Arrays:
 
     def at(self, name: str, index: Any = ...) -> Array:
         """Some rows of a tensor; the others are not read."""
-        tensor = self._weights.find(name)
-        stored = np.memmap(tensor.file, STORED[tensor.dtype], "r", tensor.offset, shape=tensor.shape)[index]
-        if tensor.dtype == "BF16":  # the upper half of a float32
-            stored = (stored.astype("<u4") << 16).view("<f4")
-        return np.asarray(stored, "<f4")
+        return read(self._weights.find(name), index)
 
     def linear(self, x: Array, name: str) -> Array:
         """``x W^T``, with the bias if there is one."""

@@ -28,6 +28,8 @@ from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
 from zoo_direct.proof import expected
 
+pytestmark = [pytest.mark.lowest]
+
 TOLERANCE = 1e-6
 """Of the largest logit."""
 YES_NO = {"kind": "tokens", "positive": 9, "negative": 4}

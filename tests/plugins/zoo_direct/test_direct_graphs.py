@@ -28,6 +28,8 @@ from zoo_direct.build import FORMS, write_graph
 from zoo_direct.proof import expected
 from zoo_direct.weights import Weights
 
+pytestmark = [pytest.mark.lowest]
+
 TOLERANCE = 1e-6
 """Of the largest logit: on models of this size float32 rounds by a third of it."""
 

@@ -12,6 +12,8 @@ from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
 from zoo_direct.proof import expected
 
+pytestmark = [pytest.mark.lowest]
+
 TOLERANCE = 1e-6
 """Of the largest logit."""
 REACH = MODERNBERT["local_attention"] // 2

@@ -269,21 +269,6 @@ def test_graphs_are_valid_onnx(tmp_path: Path, form: str) -> None:
     assert domains == ({"", "com.microsoft"} if form == "onnxruntime" else {""})
 
 
-def test_openvino_computes_the_standard_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino = pytest.importorskip("openvino")
-    config = {**SMALL, "pad_token_id": 1, "type_vocab_size": 1}
-    model = random_model("XLMRoberta", config)
-    model.save_pretrained(tmp_path)
-    graph = write_graph(tmp_path, form="standard", head=LABEL)
-    monkeypatch.chdir(tmp_path)
-    compiled = openvino.Core().compile_model(
-        openvino.Core().read_model(graph.model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    for batch in batches(config):
-        (wanted,) = torch_logits(model, [batch])
-        np.testing.assert_allclose(compiled(batch)["logits"], wanted, atol=2e-6)
-
-
 def test_a_session_takes_the_graph_as_bytes_with_the_weights_folder(tmp_path: Path) -> None:
     """ONNX Runtime 1.21 and later, without writing the graph down."""
     import onnxruntime
