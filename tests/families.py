@@ -202,3 +202,50 @@ def reference_scores(model: Any, folder: Path, pairs: list[tuple[str, str]], max
         with torch.inference_mode():
             scores.append(float(model(**inputs).logits[0, 0]))
     return scores
+
+
+QWEN_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+GEMMA_SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>")
+DECODERS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
+    "qwen3": ("Qwen3ForCausalLM", QWEN_SPECIALS, {"head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3-untied": ("Qwen3ForCausalLM", QWEN_SPECIALS, {"head_dim": 8, "tie_word_embeddings": False}),
+    "qwen3-label": ("Qwen3ForSequenceClassification", QWEN_SPECIALS, {"head_dim": 16, "num_labels": 1}),
+    "qwen2": ("Qwen2ForCausalLM", QWEN_SPECIALS, {"tie_word_embeddings": True}),
+    "gemma": ("GemmaForCausalLM", GEMMA_SPECIALS, {"head_dim": 16}),
+}
+"""Class of transformers, special tokens, and what differs in the configuration."""
+
+
+@functools.cache
+def decoder_tokenizer(specials: tuple[str, ...]) -> Tokenizer:
+    """Byte-level BPE that knows the answers as one token each."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    answers = ["yes", "no", "Yes", "No", "0", "1"] * 300
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=2000, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([*answers, *texts()], trainer)
+    tokenizer.add_special_tokens([*specials])
+    return tokenizer
+
+
+def make_decoder(folder: Path, family: str, *, seed: int = 0, **config: Any) -> Any:
+    """Write a random language model with its tokenizer; returns its torch model in evaluation mode."""
+    torch = pytest.importorskip("torch", reason="a random checkpoint is made by torch")
+    transformers = pytest.importorskip("transformers", reason="a random checkpoint is made by transformers")
+    class_name, specials, differs = DECODERS[family]
+    tokenizer = decoder_tokenizer(specials)
+    named = {"pad_token": specials[0], **({"bos_token": "<bos>", "eos_token": "<eos>"} if family == "gemma" else {})}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
+    model_class = getattr(transformers, class_name)
+    shape = {
+        "vocab_size": tokenizer.get_vocab_size(), "num_key_value_heads": 2, "max_position_embeddings": 4096,
+        "pad_token_id": tokenizer.token_to_id(specials[0]), **SMALL, **differs, **config,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    model = model_class(model_class.config_class(**shape))
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name and family != "gemma" else 0.0, std=0.15)
+    model.eval().save_pretrained(folder)
+    return model
