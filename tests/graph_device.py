@@ -1,4 +1,4 @@
-"""A device of the tests that opens a checkpoint by writing its graph: ONNX Runtime on what zoo_direct writes, nothing kept, nothing proven."""
+"""A device of the tests that opens a checkpoint by writing its graph with zoo_direct: nothing is kept, nothing is proven."""
 
 from __future__ import annotations
 

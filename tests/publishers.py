@@ -18,9 +18,7 @@ QWEN_PREFIX = (
 QWEN_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 QWEN_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 
-MXBAI_PREFIX = (
-    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-)
+MXBAI_PREFIX = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 MXBAI_TASK = (
     "You are a search relevance expert who evaluates how well documents match search queries. For each query-document pair, carefully "
     "analyze the semantic relationship between them, then provide your binary relevance judgment (0 for not relevant, 1 for relevant)."

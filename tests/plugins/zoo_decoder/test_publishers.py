@@ -22,9 +22,22 @@ from zoo.types import Pair
 pytestmark = [pytest.mark.export, TORCH_JIT]
 
 CARDS = {"qwen3-reranker-0.6b": "qwen3", "mxbai-rerank-base-v2": "qwen2", "bge-reranker-v2-gemma": "gemma"}
-ANSWERS = {"qwen3-reranker-0.6b": ("yes", "no"), "mxbai-rerank-base-v2": ("1", "0"), "bge-reranker-v2-gemma": ("Yes", None)}
-LONG = [("what is panda? " * 3, "The giant panda eats bamboo. " * 200), ("a long query of many words " * 80, "short"), ("q", "")]
-HARD = [("{document} {instruction} {|}", "{query} 大熊猫"), ("a\n\nb", "<|im_end|> <bos> </think>"), (" lead", "trail \n"), ("", "")]
+ANSWERS = {
+    "qwen3-reranker-0.6b": ("yes", "no"),
+    "mxbai-rerank-base-v2": ("1", "0"),
+    "bge-reranker-v2-gemma": ("Yes", None),
+}
+LONG = [
+    ("what is panda? " * 3, "The giant panda eats bamboo. " * 200),
+    ("a long query of many words " * 80, "short"),
+    ("q", ""),
+]
+HARD = [
+    ("{document} {instruction} {|}", "{query} 大熊猫"),
+    ("a\n\nb", "<|im_end|> <bos> </think>"),
+    (" lead", "trail \n"),
+    ("", ""),
+]
 EVERY = [*PAIRS, *LONG, *HARD]
 LENGTH, QUERY_LIMIT = 256, 64
 
@@ -115,10 +128,16 @@ def test_the_conversion_to_a_classifier_gives_the_same_scores(tmp_path: Path) ->
         label.score.weight[0] = model.lm_head.weight[yes] - model.lm_head.weight[no]
     label.save_pretrained(tmp_path / "label")
     template = catalogue().card(card).options["template"]
-    text = f"description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 4096\nbundled = '{tmp_path}/label'\n"
-    (tmp_path / "own.toml").write_text(f'{text}[options]\ninstruction = "{publishers.QWEN_INSTRUCTION}"\ntemplate = """\n{template}"""\n')
+    text = "description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 4096\nbundled = 'label'\n"
+    (tmp_path / "own.toml").write_text(
+        f'{text}[options]\ninstruction = "{publishers.QWEN_INSTRUCTION}"\ntemplate = """\n{template}"""\n'
+    )
     with Reranker.open(
-        str(tmp_path / "own.toml"), device="graph-reference", max_length=LENGTH, query_max_length=QUERY_LIMIT, catalogue=catalogue()
+        str(tmp_path / "own.toml"),
+        device="graph-reference",
+        max_length=LENGTH,
+        query_max_length=QUERY_LIMIT,
+        catalogue=catalogue(),
     ) as reranker:
         np.testing.assert_allclose(reranker.score(PAIRS), right, atol=1e-5)
 

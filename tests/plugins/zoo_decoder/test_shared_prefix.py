@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_publishers import opened
 
 import zoo_decoder
 from families import TORCH_JIT, make_decoder
 from graph_device import GraphDevice
-from test_publishers import opened
 from zoo import Reranker
 from zoo.scoring.processes import Processes
 from zoo.types import Artifact, BatchInfo, Pair, SessionOptions, ShapeRule, Tensors
@@ -24,7 +24,14 @@ pytestmark = [pytest.mark.export, TORCH_JIT]
 
 CARD = "qwen3-reranker-0.6b"
 QUERIES = ["what is panda?", "where do giant pandas live and what do they eat", "q"]
-PASSAGES = ["hi", "The giant panda eats bamboo. " * 6, "大熊猫吃竹子。", "", "a bear species endemic to China", "x " * 40]
+PASSAGES = [
+    "hi",
+    "The giant panda eats bamboo. " * 6,
+    "大熊猫吃竹子。",
+    "",
+    "a bear species endemic to China",
+    "x " * 40,
+]
 PAIRS = [(query, passage) for passage in PASSAGES for query in QUERIES]
 
 
@@ -74,7 +81,9 @@ def counted(reranker: Reranker) -> Counting:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, None])
-def test_scores_are_those_of_whole_prompts_in_any_batch(folder: Path, whole: list[float], batch_size: int | None) -> None:
+def test_scores_are_those_of_whole_prompts_in_any_batch(
+    folder: Path, whole: list[float], batch_size: int | None
+) -> None:
     with opened(CARD, folder, batch_size=batch_size) as reranker:
         np.testing.assert_allclose(reranker.score(PAIRS), whole, atol=2e-6)
         np.testing.assert_allclose(reranker.score(PAIRS[::-1]), whole[::-1], atol=2e-6)
@@ -165,7 +174,9 @@ def test_a_failure_of_a_part_is_the_batchs(folder: Path) -> None:
 
     ids = np.arange(40, dtype=np.int64).reshape(2, 20)
     batch = BatchInfo(rows=2, tokens=40, groups=(0, 0), shared=(0, 0))
-    future = SharedPrefixes(PastShape(1, 2)).submit(Failing(), {"input_ids": ids, "attention_mask": np.ones_like(ids)}, batch)  # type: ignore[arg-type]
+    future = SharedPrefixes(PastShape(1, 2)).submit(
+        Failing(), {"input_ids": ids, "attention_mask": np.ones_like(ids)}, batch
+    )  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="the card is gone"):
         future.result(5)
 
