@@ -129,7 +129,10 @@ def _pairs(value: object) -> list[Pair]:
         lacking = [key for key in ("query", "passage") if key not in value]
         if lacking:
             raise ValueError(f"lacks the key {' and '.join(repr(key) for key in lacking)}")
-        return [_pair([value["query"], value["passage"]])]
+        pair, instruction = _pair([value["query"], value["passage"]]), value.get("instruction") or ""
+        if not isinstance(instruction, str):
+            raise ValueError(f"has a {type(instruction).__name__} where the text of an instruction belongs")
+        return [pair._replace(instruction=instruction)]
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("holds no pair")

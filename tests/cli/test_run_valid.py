@@ -15,11 +15,12 @@ from conftest import SHARED, Zoo
 from zoo import hookimpl
 from zoo.evaluation.datasets import DataRequest, find_layouts, open_collections
 from zoo.evaluation.metrics import MetricHooks, evaluate, ranked
+from zoo.evaluation.reading import Reading
 from zoo.evaluation.report import Timing, notes, reference_checks
 from zoo.evaluation.rerank import judge
 from zoo.evaluation.timing import Stopwatch
 from zoo.paths import bundled
-from zoo.registry.card import Reference
+from zoo.registry.card import Reference, load_card
 from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
 from zoo.scoring.scorer import RunStats
@@ -270,7 +271,9 @@ def small_result(tmp_path: Path, pipeline: Pipeline) -> object:
     request = DataRequest(data_path=small.mldr(tmp_path))
     [collection] = open_collections(find_layouts(request), request)
     scores = {q: {p: float(-i) for i, p in enumerate(found)} for q, found in small.CANDIDATES.items()}
-    return judge(pipeline, collection, scores, small.PAIRS)
+    return judge(
+        pipeline, collection, scores, small.PAIRS, Reading(), load_card(bundled("models") / "zoo-reranker-tiny.toml")
+    )
 
 
 class Depth:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import zoo
+from zoo.checkpoints.resolve import resolve
 from zoo.checks.bounds import (
     DEMO,
     DEVICE_METRIC_BOUND,
     TORCH_METRIC_BOUND,
     Check,
     card_checks,
+    golden_checks,
     metric_checks,
     output_check,
     torch_scores,
@@ -38,7 +40,7 @@ from zoo.registry.stages import Pipeline
 from zoo.reranker import Reranker
 from zoo.scoring.scorer import RunStats, Scorer
 from zoo.settings import RunSettings
-from zoo.types import Encodings, Pair
+from zoo.types import Encodings, Head, Pair
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +75,15 @@ def verify(
     limit: int | None,
 ) -> dict[str, Any]:
     """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError if something cannot be run at all."""
-    card = catalogue.card(settings.model)
+    named = resolve(catalogue, settings.model, offline=settings.offline)
+    card, settings = named.card, replace(settings, model=named.name)  # of one revision for the device and the CPU
     if torch:
         _need_torch()
     folder = Path(data_path) if data_path and Path(data_path).is_dir() else None
     own_pairs = None if folder else data_path
     pairs = golden_pairs(own_pairs)
+    published = [] if own_pairs else [Pair(golden.query, golden.passage) for golden in card.golden]
+    pairs += published
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as work:
         request = DataRequest(data_path=folder, limit=limit, offline=settings.offline, work=Path(work))
         wanted = not pairs_only and (folder is not None or (own_pairs is None and _on_miniature(card)))
@@ -97,6 +102,7 @@ def verify(
     if own_pairs is None:
         demo = {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
         checks += card_checks(card, DEMO, demo)
+        checks += golden_checks(card, device.scores[len(pairs) - len(published) :])
     for dataset, metrics in device.metrics.items():
         checks += metric_checks(
             f"{name} against ONNX Runtime, {dataset}", metrics, reference.metrics[dataset], DEVICE_METRIC_BOUND, [MAIN]
@@ -146,14 +152,14 @@ def _score(
         with reranker.exclusive(pipeline=pipeline, batch_size=1) as scorer:
             backwards = [score for _, score in scorer.score(reversed(pairs))][::-1]
         scored = Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings, reversed=backwards)
-        folder = reranker.checkpoint.folder
+        folder, head = reranker.checkpoint.folder, reranker.artifact.head if reranker.artifact else {}
         if not exact or not _in_torch(folder, torch):
             return scored
         logger.info("scoring in PyTorch")
         return replace(
             scored,
-            exact=torch_scores(folder, encodings),
-            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(pipeline, folder, c) for c in collections},
+            exact=torch_scores(folder, encodings, head),
+            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(pipeline, folder, head, c) for c in collections},
         )
 
 
@@ -164,12 +170,12 @@ def judge_all(scorer: Scorer, collection: Collection, max_length: int) -> Mappin
     return scorer.pipeline.evaluate(scores, collection.qrels).metrics
 
 
-def judge_in_torch(pipeline: Pipeline, folder: Path, collection: Collection) -> Mapping[str, float]:
+def judge_in_torch(pipeline: Pipeline, folder: Path, head: Head, collection: Collection) -> Mapping[str, float]:
     """The same metrics from PyTorch's own scores of the same encodings."""
     names = [(query, passage) for query, passages in collection.candidates.items() for passage in passages]
     pairs = [Pair(collection.queries[query], collection.passages[passage]) for query, passage in names]
     reranked: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
-    for (query, passage), score in zip(names, torch_scores(folder, pipeline.preprocess(pairs)), strict=True):
+    for (query, passage), score in zip(names, torch_scores(folder, pipeline.preprocess(pairs), head), strict=True):
         reranked[query][passage] = score
     return pipeline.evaluate(reranked, collection.qrels).metrics
 

@@ -30,7 +30,7 @@ SUMMARIES = {
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
     "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
-    "models": "Models that can be run, from every installed plugin.",
+    "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",

@@ -102,12 +102,13 @@ def command(
         device_options=device_options,
         model_options=dict(model_options),
     )
+    from zoo.checkpoints.resolve import short_name
     from zoo.checks.device import verify
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
     report = verify(catalogue_of(ctx), settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
-    path = output or Path(f"zoo-verify-{model}-{report['device']['name']}.json")
+    path = output or Path(f"zoo-verify-{short_name(model)}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:
         print_json(report)

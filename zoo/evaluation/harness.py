@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from zoo.checkpoints.resolve import check_name, short_name
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.html import page
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.longdoc import LongDoc
 from zoo.evaluation.metrics import MetricHooks
+from zoo.evaluation.reading import Reading
 from zoo.evaluation.report import Timing, document, notes, overall, reference_checks, table, write_files
 from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
 from zoo.evaluation.timing import Stopwatch
@@ -81,9 +83,9 @@ def evaluate(
     """
     request = request or EvaluationRequest()
     catalogue = catalogue or Catalogue.installed()
-    catalogue.card(settings.model)  # a misspelt name is an error before gigabytes are read
+    check_name(catalogue, settings.model)  # a misspelt name is an error before gigabytes are read
     layouts = find_layouts(request.data)
-    output = request.output or RESULTS / settings.model / layouts[0].dataset
+    output = request.output or RESULTS / short_name(settings.model) / layouts[0].dataset
     data = replace(request.data, work=output)
     started = time.perf_counter()
     collections = open_collections(layouts, data)
@@ -104,8 +106,8 @@ def evaluate(
                 time.perf_counter() - started, watch, scorer.stats, journal.recalled, journal.recalled_rows
             ).by_counter(reranker.session.device_seconds)
         results = [
-            judge(pipeline, collection, run, chunks)
-            for collection, (run, chunks) in zip(collections, scored, strict=True)
+            judge(pipeline, collection, run, chunks, reading, reranker.card)
+            for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
         ]
         checks = reference_checks(reranker.card, results, limited=data.limit is not None)
         report = document(
@@ -133,12 +135,14 @@ def _rerank_all(
     max_length: int,
     shown: Shown,
     journal: Journal,
-) -> list[tuple[Run, int]]:
+) -> list[tuple[Run, int, Reading]]:
+    done = []
     try:
-        return [
-            collect(collection, shown(rerank(scorer, collection, long_doc, max_length), collection))
-            for collection in collections
-        ]
+        for collection in collections:
+            scorer.stats.by_query = {}
+            run, chunks = collect(collection, shown(rerank(scorer, collection, long_doc, max_length), collection))
+            done.append((run, chunks, Reading.of(scorer.stats.by_query, collection.queries)))
+        return done
     except KeyboardInterrupt:
         logger.warning(
             "stopped: %d batches of scores are kept in %s; the same command goes on from there",

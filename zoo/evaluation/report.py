@@ -157,6 +157,11 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
                 f"{collection.label}: {collection.pairs} passages were scored in {result.chunks} chunks, "
                 f"{result.chunks / collection.pairs:.2f} times the cost of cutting them off"
             )
+    lines += [
+        f"{result.collection.label}: {result.reading.share:.1%} of the tokens are unknown to the model's vocabulary"
+        for result in results
+        if result.reading.share >= 0.001
+    ]
     cut = f"{stats.passages_truncated} of {stats.pairs} passages cut, {stats.queries_truncated} queries cut"
     lines.append(f"{cut}; padding ratio {stats.padding_ratio:.3f}")
     if timing.recalled_batches:
@@ -224,9 +229,15 @@ def _result(result: Result) -> dict[str, Any]:
             if name in result.first_stage
         },
         "ties_in_top_10": asdict(result.ties),
+        "tokens": result.reading.tokens,
+        "unknown_share": round(result.reading.share, PLACES),
         "warnings": list(result.warnings),
         "per_query": {
-            query: {"first_stage": result.first_per_query[query][MAIN], "reranked": values[MAIN]}
+            query: {
+                "first_stage": result.first_per_query[query][MAIN],
+                "reranked": values[MAIN],
+                "unknown_share": round(result.reading.queries.get(query, 0.0), PLACES),
+            }
             for query, values in result.per_query.items()
         },
     }

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zoo import precision as precisions
+from zoo.checkpoints.licences import name_at_first_use
+from zoo.checkpoints.resolve import resolve
 from zoo.checkpoints.sources import CheckpointRequest, find_checkpoint
 from zoo.errors import ZooError
 from zoo.export.build import Builder, BuildRequest
@@ -61,7 +63,8 @@ class Preparation:
 
     def __init__(self, catalogue: Catalogue, settings: RunSettings, *, device_here: bool, options: Options) -> None:
         self._catalogue, self._settings, self._options = catalogue, settings, options
-        self.card = catalogue.card(settings.model)
+        named = resolve(catalogue, settings.model, offline=settings.offline)
+        self.card, self._folder = named.card, settings.config_path or named.folder
         self.architecture: ArchitectureFactory = catalogue.architecture(self.card.architecture)
         self.requires: Requirements = getattr(self.architecture, "requires", Requirements())
         self.model_options = model_options(self.card, self.architecture, settings.model_options)
@@ -83,6 +86,7 @@ class Preparation:
         _check_files(settings, self.device)
         if self.card.notice:
             logger.warning("%s", self.card.notice)
+        name_at_first_use(self.card)
         self._recipe_of = recipe_of or _recipe_of_device
         checkpoint = find_checkpoint(
             self.card,
@@ -93,8 +97,9 @@ class Preparation:
                 pickled=settings.allow_pickle,
                 before_download=self._check_export,
             ),
-            settings.config_path,
+            self._folder,
         )
+        checkpoint = self._adapted(checkpoint, weights=self.requires.weights and settings.ckpt is None)
         reason = ""
         if settings.precision == "auto" and self.device:
             self.precision, reason = precisions.choose(self.card.name, checkpoint, self.device)
@@ -139,11 +144,17 @@ class Preparation:
         )
         return model, pipeline, Builder(pipeline, self.steps), request
 
+    def _adapted(self, checkpoint: Checkpoint, *, weights: bool) -> Checkpoint:
+        adapt = getattr(self.architecture, "adapt", Architecture.adapt)
+        adapted: Checkpoint = adapt(checkpoint, weights=weights)
+        return adapted
+
     def _check_export(self, folder: Path) -> None:
         """Before gigabytes are fetched: could a model file be made of them here?"""
         if self.device is None:
             return
-        model, _, builder, request = self._opened(Checkpoint(folder=folder, served_by="the files fetched first"))
+        checkpoint = self._adapted(Checkpoint(folder=folder, served_by="the files fetched first"), weights=False)
+        model, _, builder, request = self._opened(checkpoint)
         try:
             builder.check(request)
         finally:
