@@ -144,5 +144,5 @@ def damage(manifest: Manifest, folder: Path, digests: Digests, *, fresh: bool = 
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read: {error.strerror}"
-    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files})
+    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files, *manifest.borrowed})
     return f"{', '.join(strange)} does not belong there" if strange else ""
