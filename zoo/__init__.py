@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.errors import ZooError as ZooError
     from zoo.registry.architecture import Architecture as Architecture
-    from zoo.registry.hookspecs import hookimpl as hookimpl
+    from zoo.registry.markers import hookimpl as hookimpl
     from zoo.reranker import Ranked as Ranked
     from zoo.reranker import Reranker as Reranker
     from zoo.types import Pair as Pair
@@ -30,7 +30,7 @@ _PLACES = {
     "Ranked": "zoo.reranker",
     "Reranker": "zoo.reranker",
     "ZooError": "zoo.errors",
-    "hookimpl": "zoo.registry.hookspecs",
+    "hookimpl": "zoo.registry.markers",
 }
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from zoo.registry.architecture import ArchitectureFactory as ArchitectureFactory
     from zoo.registry.architecture import Requirements as Requirements
     from zoo.registry.card import ModelCard as ModelCard
-    from zoo.registry.hookspecs import API_VERSION as API_VERSION
-    from zoo.registry.hookspecs import hookimpl as hookimpl
+    from zoo.registry.markers import API_VERSION as API_VERSION
+    from zoo.registry.markers import hookimpl as hookimpl
     from zoo.scoring.processes import ChildSettings as ChildSettings
     from zoo.scoring.processes import Processes as Processes
     from zoo.scoring.processes import SessionProcess as SessionProcess
@@ -86,7 +86,7 @@ _PLACES = {
     "zoo.quiet_imports": ("import_onnxruntime",),
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
-    "zoo.registry.hookspecs": ("API_VERSION", "hookimpl"),
+    "zoo.registry.markers": ("API_VERSION", "hookimpl"),
     "zoo.scoring.processes": ("ChildSettings", "Processes", "SessionProcess"),
     "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
     "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),

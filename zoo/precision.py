@@ -21,11 +21,12 @@ from zoo.checkpoints.files import has_pickled, has_safetensors, model_files, onn
 from zoo.errors import ZooError
 from zoo.files import atomic_write
 from zoo.paths import zoo_home
-from zoo.types import Checkpoint, Device, Precision
+from zoo.types import CacheFolder, Checkpoint, Device, Precision
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+CACHE = CacheFolder(name="quality", holds="quality reports of precisions")
 LEAST_SPEARMAN = 0.99
 LARGEST_LOSS = 0.01
 FEWEST_QUERIES = 50
@@ -182,4 +183,4 @@ def choose(model: str, checkpoint: Checkpoint, device: Device) -> tuple[Precisio
 def _place(model: str, device: str, precision: Precision, files: Mapping[str, str]) -> Path:
     digest = hashlib.sha256(json.dumps([FORMAT, device, precision, sorted(files.items())]).encode()).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model}-{device}-{precision}")
-    return zoo_home() / "quality" / f"{name}-{digest[:16]}.json"
+    return zoo_home() / CACHE.name / f"{name}-{digest[:16]}.json"

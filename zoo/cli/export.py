@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
-from zoo.cli.device_options import KeyValue
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, precision_option
 from zoo.errors import InputError
 from zoo.settings import ExportSettings, PrecisionChoice, RunSettings
@@ -63,16 +63,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Queries of the data set to score, 20 candidates each, in both precisions.",
 )
-@click.option(
-    "--exporter", default="", metavar="NAME", help="Who makes the model file. Default: who takes the least time."
-)
-@click.option(
-    "--model-option",
-    "model_options",
-    type=KeyValue(),
-    multiple=True,
-    help="An option of the model's architecture, repeatable.",
-)
+@exporter_option
+@model_option
 @allow_pickle_option
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @json_option

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from zoo.cli.common import catalogue_of, json_option, verbosity_options
-from zoo.cli.device_options import DeviceCommand, KeyValue
+from zoo.cli.device_options import DeviceCommand
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
+from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
@@ -107,16 +109,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     show_default=True,
     help="Processes that each load the model and compute on their share of the threads, for machines of many cores.",
 )
-@click.option(
-    "--exporter", default="", metavar="NAME", help="Who makes the model file. Default: who takes the least time."
-)
-@click.option(
-    "--model-option",
-    "model_options",
-    type=KeyValue(),
-    multiple=True,
-    help="An option of the model's architecture, repeatable, over those of its card.",
-)
+@exporter_option
+@model_option
 @click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "off"]),
@@ -160,6 +154,7 @@ def command(
     Results go to stdout, everything else to stderr.
     """
     check_mode(ctx, mode, data_path, output)
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,
@@ -187,7 +182,7 @@ def command(
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
     from zoo.evaluation.datasets import DataRequest
-    from zoo.evaluation.evaluate import EvaluationRequest
+    from zoo.evaluation.harness import EvaluationRequest
 
     data = DataRequest(
         data_path=Path(data_path) if data_path else None,

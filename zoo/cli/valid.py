@@ -10,7 +10,7 @@ import click
 from zoo.cli.common import print_json
 from zoo.cli.progress import Progress, progress
 from zoo.evaluation.datasets import Collection
-from zoo.evaluation.evaluate import EvaluationRequest, evaluate
+from zoo.evaluation.harness import EvaluationRequest, evaluate
 from zoo.evaluation.rerank import Scored
 from zoo.registry.catalogue import Catalogue
 from zoo.settings import RunSettings

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
-from zoo.cli.device_options import DeviceCommand, KeyValue
+from zoo.cli.device_options import DeviceCommand
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import chosen_precision, precision_option
+from zoo.cli.threads import bound_tokenizer
 from zoo.errors import ZooError
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
@@ -53,16 +55,8 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
-@click.option(
-    "--exporter", default="", metavar="NAME", help="Who makes the model file. Default: who takes the least time."
-)
-@click.option(
-    "--model-option",
-    "model_options",
-    type=KeyValue(),
-    multiple=True,
-    help="An option of the model's architecture, repeatable.",
-)
+@exporter_option
+@model_option
 @json_option
 @verbosity_options
 @click.pass_context
@@ -93,6 +87,7 @@ def command(
     Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and where they can be by PyTorch; the vendor's figures are
     computed and held against their bounds. Exits with 1 where one is exceeded.
     """
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,

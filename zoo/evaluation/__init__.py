@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.evaluation.datasets import DataRequest as DataRequest
-    from zoo.evaluation.evaluate import Evaluation as Evaluation
-    from zoo.evaluation.evaluate import EvaluationRequest as EvaluationRequest
-    from zoo.evaluation.evaluate import evaluate as evaluate
+    from zoo.evaluation.harness import Evaluation as Evaluation
+    from zoo.evaluation.harness import EvaluationRequest as EvaluationRequest
+    from zoo.evaluation.harness import evaluate as evaluate
 
 __all__ = ["DataRequest", "Evaluation", "EvaluationRequest", "evaluate"]
 
@@ -28,5 +28,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("zoo.evaluation.evaluate"), name)
+        return getattr(importlib.import_module("zoo.evaluation.harness"), name)
     raise AttributeError(f"module 'zoo.evaluation' has no attribute '{name}'")

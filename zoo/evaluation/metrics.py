@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.errors import ScoreError
-from zoo.registry.hookspecs import hookimpl
+from zoo.registry.markers import hookimpl
 from zoo.types import Qrels, Run
 
 CUTOFFS = (10, 100)
@@ -27,7 +27,7 @@ PLACES = 5
 class MetricHooks:
     """The reference's metrics as a participant of a run."""
 
-    @hookimpl
+    @hookimpl(trylast=True)
     def evaluate(self, run: Run, qrels: Qrels) -> dict[str, float]:
         return evaluate(run, qrels)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from zoo.registry.hookspecs import hookimpl
+from zoo.registry.markers import hookimpl
 from zoo.types import BatchInfo, Pair, Session, Tensors
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,16 +42,16 @@ class Job:
 
     name: str
     """The step, for messages."""
-    kind: Literal["run", "reference", "prove"]
-    function: str
-    model: Path | None
-    checkpoint: Path | None
     target: Path
     reference: Path
-    task: str
-    head: dict[str, Any]
-    options: dict[str, str | int | bool]
-    covered: list[str]
+    kind: Literal["run", "reference", "prove"] = "run"
+    function: str = ""
+    model: Path | None = None
+    checkpoint: Path | None = None
+    task: str = "text-classification"
+    head: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str | int | bool] = field(default_factory=dict)
+    covered: list[str] = field(default_factory=list)
     """Steps after the export that the exporter does itself."""
     weights_folder: Path | None = None
     """Where the external data of ``model`` lies, if not beside it."""

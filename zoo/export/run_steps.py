@@ -14,7 +14,7 @@ from zoo.errors import PluginError, ZooError
 from zoo.export.modules import missing_packages, versions
 from zoo.export.process import Job, StepError, run
 from zoo.export.steps import EXPORT, Steps
-from zoo.registry.hookspecs import hookimpl
+from zoo.registry.markers import hookimpl
 from zoo.types import Artifact, ExportRequest, Step, StepReport
 
 logger = logging.getLogger("zoo.export")

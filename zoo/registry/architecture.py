@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.options import Option
-from zoo.registry.hookspecs import PROJECT, STAGES
+from zoo.registry.markers import PROJECT, STAGES
 from zoo.types import Checkpoint, CheckpointOffer, Head
 
 if TYPE_CHECKING:

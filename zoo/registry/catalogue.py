@@ -19,7 +19,8 @@ from zoo.errors import NotInstalledError, PluginError, UnknownNameError, suggest
 from zoo.options import Option
 from zoo.registry.architecture import Architecture, ArchitectureFactory
 from zoo.registry.card import ModelCard, find_cards, load_card
-from zoo.registry.hookspecs import API_VERSION, PROJECT, STAGES, CatalogueSpecs, StageSpecs
+from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.markers import API_VERSION, PROJECT, STAGES
 from zoo.registry.participants import Offered, Participant, PluginRecord, load_object, reason_of, register
 from zoo.types import Availability, CacheFolder, CommandOffer, Device, Step
 

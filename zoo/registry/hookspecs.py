@@ -18,8 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pluggy
-
+from zoo.registry.markers import hookspec
 from zoo.types import (
     Artifact,
     BatchInfo,
@@ -39,15 +38,6 @@ from zoo.types import (
 
 if TYPE_CHECKING:
     from zoo.registry.architecture import ArchitectureFactory
-
-PROJECT = "zoo"
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-
-API_VERSION = 1
-"""Version of ``zoo.api``; raised when a plugin written for the one before would not work."""
-
-STAGES = ("export", "preprocess", "infer", "postprocess", "evaluate")
 
 
 class CatalogueSpecs:

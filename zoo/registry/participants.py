@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import inspect
@@ -123,6 +124,8 @@ def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..
             except (ZooError, CancelledError):
                 raise
             except Exception as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # a full disk is nobody's fault, and whoever made room for the file says what is needed
                 raise fault(error) from error
 
         guarded = call

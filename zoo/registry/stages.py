@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from zoo.errors import PluginError, ScoreError, ZooError
-from zoo.registry.hookspecs import PROJECT, StageSpecs, hookimpl
+from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.markers import PROJECT, hookimpl
 from zoo.registry.participants import Participant, register
 from zoo.types import Artifact, BatchInfo, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
 
@@ -48,6 +49,7 @@ class Pipeline:
     ) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(StageSpecs)
+        self._manager.add_hookspecs(CatalogueSpecs)  # an observer's module may implement both
         self._participants: list[Participant] = []
         # pluggy calls the last registered first.
         for each in (Participant("defaults", Defaults()), *participants, *observers):

@@ -217,7 +217,7 @@ class Processes:
         threads = options.threads or usable_threads()
         if count > threads:
             raise ZooError(
-                f"{count} workers (`workers`) need a thread each, and this process may use {threads} (`threads`)"
+                f"{count} workers need a thread each, and this process may use {threads}: use fewer `workers`"
             )
         share = replace(options, threads=threads // count)
         return cls.opened(

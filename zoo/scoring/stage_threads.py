@@ -187,7 +187,7 @@ class StageThreads:
         for window, batch in self._made:
             self._slots.get()
             self._size.start()
-            known = self._recall.recall(batch.key) if self._recall else None
+            known = self._recall.recall(batch.key) if self._recall is not None else None
             if known is not None:
                 self._landed.put((window, batch, known))
                 continue
@@ -208,7 +208,7 @@ class StageThreads:
             if isinstance(landed, Future):
                 scores = self._runner.scores(batch, landed)
                 check_finite(scores, lambda row, window=window, batch=batch: window.pairs[batch.indices[row]])  # type: ignore[misc]
-                if self._recall:
+                if self._recall is not None:
                     self._recall.append(batch.key, scores)
             else:
                 scores = landed
