@@ -1,0 +1,14 @@
+"""Checkpoints run in torch: on NVIDIA cards, packed, and on the CPU by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from zoo import hookimpl
+from zoo.types import Device
+from zoo_torch.device import CudaDevice, TorchDevice
+
+
+@hookimpl
+def zoo_devices() -> Iterable[Device]:
+    return [CudaDevice(), TorchDevice()]
