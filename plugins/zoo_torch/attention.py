@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
 from zoo.errors import ZooError
+from zoo_torch.faults import first_line
 
 logger = logging.getLogger("zoo.torch")
 
@@ -153,7 +154,7 @@ def _mask(layout: Layout, reach: int | None) -> torch.Tensor | None:
 FORMS: dict[str, type[Attention]] = {"varlen": Varlen, "nested": Nested, "padded": Padded}
 
 
-def choose(
+def choose_attention(
     wanted: str, *, heads: int, size: int, reach: int | None, dtype: torch.dtype, device: torch.device
 ) -> Attention:
     """The form called ``wanted``, or for "auto" the first that gives the right result for this model on this device.
@@ -171,7 +172,7 @@ def choose(
                 form = FORMS[name]()
                 worst = _trial(form, heads, size, reach, dtype, device)
         except Exception as error:  # a kernel that is missing or refuses raises what it likes
-            reasons.append(f"{name}: {_first_line(error)}")
+            reasons.append(f"{name}: {first_line(error)}")
             continue
         if worst <= TRIAL_TOLERANCE[dtype]:
             for reason in reasons:
@@ -215,7 +216,3 @@ def _row_by_row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, reach: int | 
             weights = weights.masked_fill((place[:, None] - place).abs() > reach, float("-inf"))
         parts.append((weights.softmax(-1) @ c).transpose(0, 1))
     return torch.cat(parts)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

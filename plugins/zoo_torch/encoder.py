@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812  # the name that torch's users kno
 
 from zoo.types import Tensors
 from zoo_torch.attention import Layout
-from zoo_torch.kernels import Activation, Kernels, add_norm
+from zoo_torch.kernels import Activation, Kernels, Widths
 from zoo_torch.model import Check, Cost
 from zoo_torch.packing import HostBatch, check_below, pack, padded_slots, roberta_positions
 
@@ -53,10 +53,7 @@ class Embeddings:
 class Shape:
     """What the weights alone do not tell."""
 
-    heads: int
-    hidden: int
-    inner: int
-    eps: float
+    widths: Widths
     activation: Activation
     padding: int | None
     """The padding token's id where positions are counted from it, as RoBERTa does; None where they are counted from 0."""
@@ -71,15 +68,15 @@ class PackedEncoder:
         self, shape: Shape, embeddings: Embeddings, layers: Sequence[Layer], head: Head, kernels: Kernels
     ) -> None:
         self._shape, self._embeddings, self._layers, self._head = shape, embeddings, layers, head
-        self._kernels, self._eps = kernels, shape.eps
+        self._kernels, self._widths = kernels, shape.widths
         types = [] if embeddings.types is None else ["token_type_ids"]
         self.input_names: Sequence[str] = ["input_ids", "attention_mask", *types]
         self.described = f"packed, {kernels.described}"
-        itemsize = embeddings.words.element_size()
+        itemsize, hidden, inner = embeddings.words.element_size(), shape.widths.hidden, shape.widths.inner
         self.cost = Cost(
-            operations=2.0 * len(layers) * (4 * shape.hidden**2 + 2 * shape.hidden * shape.inner),
+            operations=2.0 * len(layers) * (4 * hidden**2 + 2 * hidden * inner),
             # x, its sum with what is added, query, key, value and their mix; the widest activation before and after it is activated
-            bytes=itemsize * (8 * shape.hidden + 2 * shape.inner),
+            bytes=itemsize * (8 * hidden + 2 * inner),
             longest=shape.longest,
         )
 
@@ -111,7 +108,7 @@ class PackedEncoder:
         last = self._layers[-1]
         first, mixed = self._attend_first(last, x, layout)
         # A batch of one row would have torch.compile make its kernel anew for that size, so few rows are not worth it.
-        first = self._after_attention(last, first, mixed, add_norm)
+        first = self._after_attention(last, first, mixed, self._plain_add_norm)
         logits: torch.Tensor = self._head(first).float()[:, 0]
         return logits
 
@@ -120,8 +117,10 @@ class PackedEncoder:
         x = F.embedding(tensors["input_ids"], tables.words)
         if tables.types is not None:
             x = x + F.embedding(tensors["token_type_ids"], tables.types)
-        x = self._kernels.add_norm(x, F.embedding(tensors["positions"], tables.places), *tables.norm, self._eps)
-        return x if tables.projection is None else F.linear(x, *tables.projection)
+        places = F.embedding(tensors["positions"], tables.places)
+        if tables.projection is None:
+            return self._kernels.add_norm(x, places, *tables.norm)
+        return F.linear(self._plain_add_norm(x, places, *tables.norm), *tables.projection)
 
     def _attend(self, layer: Layer, x: torch.Tensor, layout: Layout) -> torch.Tensor:
         q, k, v = self._heads(F.linear(x, *layer.qkv), 3).unbind(1)
@@ -129,7 +128,7 @@ class PackedEncoder:
 
     def _attend_first(self, layer: Layer, x: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows' first tokens, and what their attention gives; keys and values are of all tokens."""
-        hidden = self._shape.hidden
+        hidden = self._widths.hidden
         weight, bias = layer.qkv
         first = x.index_select(0, layout.first)
         q = self._heads(F.linear(first, weight[:hidden], bias[:hidden]), 1)[:, 0]
@@ -137,11 +136,16 @@ class PackedEncoder:
         return first, self._kernels.attention.first(q, k, v, layout).reshape(first.shape)
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
-        return x.view(-1, parts, self._shape.heads, self._shape.hidden // self._shape.heads)
+        return x.view(-1, parts, self._widths.heads, self._widths.size)
 
     def _after_attention(
         self, layer: Layer, x: torch.Tensor, mixed: torch.Tensor, norm: Callable[..., torch.Tensor]
     ) -> torch.Tensor:
-        x = norm(F.linear(mixed, *layer.out), x, *layer.norm, self._eps)
+        x = norm(F.linear(mixed, *layer.out), x, *layer.norm)
         wide = self._kernels.up(x, *layer.up, self._shape.activation)
-        return norm(F.linear(wide, *layer.down), x, *layer.last_norm, self._eps)
+        return norm(F.linear(wide, *layer.down), x, *layer.last_norm)
+
+    def _plain_add_norm(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        return F.layer_norm(x + y, weight.shape, weight, bias, self._widths.eps)

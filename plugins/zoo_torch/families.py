@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
 from zoo_torch.encoder import Embeddings, Head, Layer, Linear, PackedEncoder, Shape
-from zoo_torch.kernels import ACTIVATIONS, Activation, Kernels
+from zoo_torch.kernels import ACTIVATIONS, Activation, Kernels, Widths
 from zoo_torch.weights import Weights
 
 Config = Mapping[str, Any]
@@ -125,10 +125,12 @@ def shape_of(config: Config) -> Shape:
     if hidden % heads:
         raise NotPackable(f"its width of {hidden} is not a multiple of its {heads} heads")
     return Shape(
-        heads=heads,
-        hidden=hidden,
-        inner=int(config[names.keys["inner"]]),
-        eps=names.eps or float(config.get("layer_norm_eps", 1e-12)),
+        widths=Widths(
+            heads=heads,
+            hidden=hidden,
+            inner=int(config[names.keys["inner"]]),
+            eps=names.eps or float(config.get("layer_norm_eps", 1e-12)),
+        ),
         activation=ACTIVATIONS[activation],
         padding=padding,
         longest=int(config["max_position_embeddings"]) - (0 if padding is None else padding + 1),
@@ -139,9 +141,9 @@ def build(config: Config, weights: Weights, kernels: Kernels) -> PackedEncoder:
     """The packed model of a checkpoint. Raises NotPackable, or ZooError when weights are missing or of another shape."""
     shape = shape_of(config)
     names = FAMILIES[str(config["model_type"])]
-    layers = [_layer(names, weights, shape, number) for number in range(int(config[names.keys["layers"]]))]
-    head = HEADS[names.base](weights, shape.hidden, shape.activation)
-    return PackedEncoder(shape, _embeddings(config, names, weights, shape), layers, head, kernels)
+    layers = [_layer(names, weights, shape.widths, number) for number in range(int(config[names.keys["layers"]]))]
+    head = HEADS[names.base](weights, shape.widths.hidden, shape.activation)
+    return PackedEncoder(shape, _embeddings(config, names, weights, shape.widths.hidden), layers, head, kernels)
 
 
 def _linear(weights: Weights, name: str, out: int, into: int) -> Linear:
@@ -152,8 +154,8 @@ def _norm(weights: Weights, name: str, width: int) -> Linear:
     return weights.take(f"{name}.weight", width), weights.take(f"{name}.bias", width)
 
 
-def _layer(names: Names, weights: Weights, shape: Shape, number: int) -> Layer:
-    prefix, hidden, inner = names.layer.format(n=number), shape.hidden, shape.inner
+def _layer(names: Names, weights: Weights, widths: Widths, number: int) -> Layer:
+    prefix, hidden, inner = names.layer.format(n=number), widths.hidden, widths.inner
     parts = [_linear(weights, prefix + part, hidden, hidden) for part in names.qkv]
     return Layer(
         qkv=(torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])),
@@ -165,8 +167,8 @@ def _layer(names: Names, weights: Weights, shape: Shape, number: int) -> Layer:
     )
 
 
-def _embeddings(config: Config, names: Names, weights: Weights, shape: Shape) -> Embeddings:
-    width = int(config.get("embedding_size", 128)) if names is ELECTRA else shape.hidden
+def _embeddings(config: Config, names: Names, weights: Weights, hidden: int) -> Embeddings:
+    width = int(config.get("embedding_size", 128)) if names is ELECTRA else hidden
     base = f"{names.base}.embeddings"
     places = weights.take(f"{base}.position_embeddings.weight", int(config["max_position_embeddings"]), width)
     kinds = 0 if names is DISTILBERT else int(config.get("type_vocab_size", 2))
@@ -179,7 +181,7 @@ def _embeddings(config: Config, names: Names, weights: Weights, shape: Shape) ->
         places=places,
         types=types,
         norm=_norm(weights, f"{base}.LayerNorm", width),
-        projection=_linear(weights, project, shape.hidden, width) if width != shape.hidden else None,
+        projection=_linear(weights, project, hidden, width) if width != hidden else None,
     )
 
 
@@ -196,8 +198,8 @@ def _roberta_head(weights: Weights, hidden: int, activation: Activation) -> Head
 
 
 def _bert_head(weights: Weights, hidden: int, activation: Activation) -> Head:
-    pooler = _linear(weights, "bert.pooler.dense", hidden, hidden)
-    return _two_layers(pooler, torch.tanh, _linear(weights, "classifier", 1, hidden))
+    classifier = _linear(weights, "classifier", 1, hidden)  # first: an encoder without one may have no pooler either
+    return _two_layers(_linear(weights, "bert.pooler.dense", hidden, hidden), torch.tanh, classifier)
 
 
 def _electra_head(weights: Weights, hidden: int, activation: Activation) -> Head:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from zoo.types import Tensors
 from zoo_torch.packing import HostBatch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: the session is closing

@@ -7,45 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
 from zoo.types import Tensors
 from zoo_torch.attention import Layout
-from zoo_torch.families import NotPackable, check_packable
-from zoo_torch.kernels import ACTIVATIONS, Activation, Kernels
+from zoo_torch.kernels import Kernels
 from zoo_torch.model import Check, Cost
+from zoo_torch.modernbert_shape import Config, Shape, shape_of
 from zoo_torch.packing import HostBatch, check_below, pack, padded_slots
 from zoo_torch.weights import Weights
 
-Config = Mapping[str, Any]
 Part = tuple[torch.Tensor, "torch.Tensor | None"]
 """Weight, and bias where config.json says that there is one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What the weights alone do not tell."""
-
-    heads: int
-    hidden: int
-    inner: int
-    layers: int
-    eps: float
-    reaches: Sequence[int | None]
-    """For each layer, how many tokens to each side attention sees; None for all."""
-    thetas: Sequence[float]
-    """For each layer, the base of its rotary positions."""
-    activation: Activation
-    head_activation: Activation
-    mean: bool
-    longest: int
-
-    @property
-    def reach(self) -> int | None:
-        return next((reach for reach in self.reaches if reach is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,69 +47,13 @@ class Head:
     classifier: Part
 
 
-def shape_of(config: Config) -> Shape:
-    """The model's shape by config.json, as transformers 4 or 5 wrote it. Raises NotPackable."""
-    needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-    if missing := [key for key in needed if key not in config]:
-        raise NotPackable(f"config.json lacks {', '.join(missing)}")
-    activation = str(config.get("hidden_activation", "gelu"))
-    head_activation = str(config.get("classifier_activation", "gelu"))
-    for each in (activation, head_activation):
-        check_packable(config, each)
-    if config.get("rope_scaling"):
-        raise NotPackable("config.json has rope_scaling")
-    pooling = config.get("classifier_pooling", "cls")
-    if pooling not in ("cls", "mean"):
-        raise NotPackable(f"its pooling is '{pooling}'")
-    layers = int(config["num_hidden_layers"])
-    whole = _global_layers(config, layers)
-    theta, local_theta = _thetas(config)
-    reach = int(config.get("local_attention", 128)) // 2
-    return Shape(
-        heads=int(config["num_attention_heads"]),
-        hidden=int(config["hidden_size"]),
-        inner=int(config["intermediate_size"]),
-        layers=layers,
-        eps=float(config.get("norm_eps", 1e-5)),
-        reaches=[None if each else reach for each in whole],
-        thetas=[theta if each else local_theta for each in whole],
-        activation=ACTIVATIONS[activation],
-        head_activation=ACTIVATIONS[head_activation],
-        mean=pooling == "mean",
-        longest=int(config.get("max_position_embeddings", 8192)),
-    )
-
-
-def _global_layers(config: Config, layers: int) -> list[bool]:
-    kinds = config.get("layer_types")  # transformers 5
-    if kinds is None:
-        every = int(config.get("global_attn_every_n_layers", 3))
-        return [number % every == 0 for number in range(layers)]
-    unknown = set(kinds) - {"full_attention", "sliding_attention"}
-    if unknown or len(kinds) != layers:
-        raise NotPackable(f"config.json has layer_types {sorted(set(kinds))} for {layers} layers")
-    return [kind == "full_attention" for kind in kinds]
-
-
-def _thetas(config: Config) -> tuple[float, float]:
-    parameters = config.get("rope_parameters")  # transformers 5
-    if parameters is None:
-        theta = float(config.get("global_rope_theta", 160000.0))
-        local = config.get("local_rope_theta", 10000.0)
-        return theta, theta if local is None else float(local)
-    kinds = [parameters.get(kind) or {} for kind in ("full_attention", "sliding_attention")]
-    if any(kind.get("rope_type", "default") != "default" or "rope_theta" not in kind for kind in kinds):
-        raise NotPackable(f"config.json has rope_parameters {parameters}")
-    return float(kinds[0]["rope_theta"]), float(kinds[1]["rope_theta"])
-
-
 def build(config: Config, weights: Weights, kernels: Kernels) -> PackedModernBert:
     """The packed model of a checkpoint. Raises NotPackable, or ZooError when weights are missing or of another shape."""
     shape = shape_of(config)
     attention, mlp, norms, final = (
         bool(config.get(key, False)) for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
     )
-    hidden, inner = shape.hidden, shape.inner
+    hidden, inner = shape.widths.hidden, shape.widths.inner
 
     def linear(name: str, out: int, into: int, bias: bool) -> Part:
         return weights.take(f"{name}.weight", out, into), weights.take(f"{name}.bias", out) if bias else None
@@ -173,12 +92,13 @@ class PackedModernBert:
         self, shape: Shape, words: torch.Tensor, norm: Part, layers: Sequence[Layer], head: Head, kernels: Kernels
     ) -> None:
         self._shape, self._words, self._norm, self._layers, self._head = shape, words, norm, layers, head
-        self._kernels = kernels
+        self._kernels, self._widths = kernels, shape.widths
+        hidden, inner = shape.widths.hidden, shape.widths.inner
         self._angles = {theta: self._table(theta) for theta in set(shape.thetas)}
         self.described = f"packed, {kernels.described}"
         self.cost = Cost(
-            operations=2.0 * shape.layers * (4 * shape.hidden**2 + 3 * shape.hidden * shape.inner),
-            bytes=words.element_size() * (10 * shape.hidden + 4 * shape.inner),
+            operations=2.0 * shape.layers * (4 * hidden**2 + 3 * hidden * inner),
+            bytes=words.element_size() * (10 * hidden + 4 * inner),
             longest=shape.longest,
         )
 
@@ -232,7 +152,7 @@ class PackedModernBert:
         return self._normed(x, self._head.final_norm)
 
     def _attend_first(self, layer: Layer, x: torch.Tensor, layout: Layout, turned: Part) -> torch.Tensor:
-        hidden, (weight, bias) = self._shape.hidden, layer.qkv
+        hidden, (weight, bias) = self._widths.hidden, layer.qkv
         first = x.index_select(0, layout.first)
         # The first token is at position 0, where nothing is turned.
         q = self._heads(F.linear(first, weight[:hidden], None if bias is None else bias[:hidden]), 1)[:, 0]
@@ -252,17 +172,17 @@ class PackedModernBert:
         return self._shape.activation(a) * b
 
     def _normed(self, x: torch.Tensor, norm: Part) -> torch.Tensor:
-        return F.layer_norm(x, norm[0].shape, *norm, self._shape.eps)
+        return F.layer_norm(x, norm[0].shape, *norm, self._widths.eps)
 
     def _add_then_norm(self, x: torch.Tensor, y: torch.Tensor, norm: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._kernels.add_then_norm(x, y, *norm, self._shape.eps)
+        return self._kernels.add_then_norm(x, y, *norm)
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
-        return x.view(-1, parts, self._shape.heads, self._shape.hidden // self._shape.heads)
+        return x.view(-1, parts, self._widths.heads, self._widths.size)
 
     def _table(self, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine of every position, shape (longest, size), computed in float32 as transformers does."""
-        size, device = self._shape.hidden // self._shape.heads, self._words.device
+        size, device = self._widths.size, self._words.device
         steps = torch.arange(0, size, 2, dtype=torch.float32, device=device) / size
         angles = torch.outer(torch.arange(self._shape.longest, dtype=torch.float32, device=device), theta**-steps)
         angles = torch.cat((angles, angles), dim=-1)

@@ -16,9 +16,11 @@ from zoo.errors import ZooError
 from zoo.types import Artifact, Precision, SessionOptions
 from zoo_torch import budget, families, modernbert
 from zoo_torch.families import NotPackable
+from zoo_torch.faults import first_line
 from zoo_torch.kernels import choose_kernels
 from zoo_torch.lanes import CpuLane, CudaLane, Lane
 from zoo_torch.model import Model
+from zoo_torch.modernbert_shape import shape_of as shape_of_modernbert
 from zoo_torch.options import TorchOptions
 from zoo_torch.session import TorchSession
 from zoo_torch.weights import Weights, read_config, safetensors_files
@@ -68,7 +70,7 @@ def open_on(
             f"{name}: the memory does not hold the weights of {folder}. End what else uses it (nvidia-smi lists it)"
         ) from error
     except RuntimeError as error:  # a driver that is too old, a card that this build of torch has no kernels for
-        raise ZooError(f"{name} cannot run {folder}: {_first_line(error)}") from error
+        raise ZooError(f"{name} cannot run {folder}: {first_line(error)}") from error
     session = TorchSession(name, model, lane, size, ADVICE[options.precision])
     card = "" if device.type == "cpu" else f" ({torch.cuda.get_device_name(device)})"
     logger.info("%s%s: %s; batches of %s tokens", name, card, model.described, f"{size.wanted:,}")
@@ -109,15 +111,13 @@ def _build_packed(
     config: Mapping[str, Any], weights: Weights, device: torch.device, dtype: torch.dtype, chosen: TorchOptions
 ) -> Model:
     build: Callable[..., Model]
+    reach: int | None
     if config.get("model_type") == "modernbert":
-        form = modernbert.shape_of(config)
-        heads, size, reach, build = form.heads, form.hidden // form.heads, form.reach, modernbert.build
+        shape = shape_of_modernbert(config)
+        widths, reach, build = shape.widths, shape.reach, modernbert.build
     else:
-        shape = families.shape_of(config)
-        heads, size, reach, build = shape.heads, shape.hidden // shape.heads, None, families.build
-    kernels = choose_kernels(
-        chosen.attention, chosen.compile, heads=heads, size=size, reach=reach, dtype=dtype, device=device
-    )
+        widths, reach, build = families.shape_of(config).widths, None, families.build
+    kernels = choose_kernels(chosen.attention, chosen.compile, widths=widths, reach=reach, dtype=dtype, device=device)
     return build(config, weights, kernels)
 
 
@@ -149,7 +149,3 @@ def _warm_up(model: Model, lane: Lane) -> None:
     mask = (np.arange(lengths.max()) < lengths).astype(np.int64)
     inputs = {name: mask if name == "attention_mask" else np.zeros_like(mask) for name in model.input_names}
     lane.start(model.prepare(inputs), lambda: None).wait()
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

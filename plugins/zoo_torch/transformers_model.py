@@ -19,6 +19,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.types import Tensors
+from zoo_torch.faults import first_line
 from zoo_torch.model import Check, Cost
 from zoo_torch.packing import HostBatch, check_below
 from zoo_torch.weights import NOT_WEIGHTS
@@ -179,9 +180,8 @@ def load(
             **{_dtype_name(): dtype},
         )
     except Exception as error:  # torch, safetensors and transformers raise classes of their own
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ZooError(
-            f"transformers cannot load {folder} ({architecture or config.get('model_type')}): {first}"
+            f"transformers cannot load {folder} ({architecture or config.get('model_type')}): {first_line(error)}"
         ) from error
     _check_keys(folder, info)
     return TransformersModel(model.to(device).eval(), tokens)
