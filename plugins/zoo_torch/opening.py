@@ -103,6 +103,11 @@ def _load(
         raise ZooError(f"{folder}/config.json has a value that cannot be read: {error}") from error
     from zoo_torch import transformers_model
 
+    _, own = safetensors_files(folder)
+    if set(files) != set(own):
+        raise ZooError(
+            f"{files[0]} is not what {folder} has as its weights ({own[0].name}), which transformers reads: put it in their place"
+        )
     logger.info("%s runs through transformers, padded: %s", folder, reason)
     return transformers_model.load(folder, config, head, device, dtype)
 
