@@ -24,6 +24,8 @@ DEBERTA = {**COMMON, "type_vocab_size": 0, "relative_attention": True, "position
 DISTILBERT = {"dim": 32, "n_layers": 4, "n_heads": 4, "hidden_dim": 64, "vocab_size": VOCABULARY, "num_labels": 1,
               "max_position_embeddings": LONGEST}  # fmt: skip
 
+BIASES = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
+
 PACKED: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("XLMRoberta", ROBERTA),
     "roberta": ("Roberta", ROBERTA),
@@ -36,7 +38,7 @@ PACKED: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert, last layer global": ("ModernBert", MODERN),
     "modernbert, last layer local": ("ModernBert", {**MODERN, "num_hidden_layers": 3}),
     "modernbert, mean": ("ModernBert", {**MODERN, "classifier_pooling": "mean"}),
-    "modernbert, every bias": ("ModernBert", {**MODERN, "attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}),
+    "modernbert, every bias": ("ModernBert", {**MODERN, **dict.fromkeys(BIASES, True)}),
 }  # fmt: skip
 """transformers' class without its endings, and its config."""
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_checkpoints import OTHERS, PACKED, make, make_batch, open_session, padding_of, row_by_row, score
 
+from torch_checkpoints import OTHERS, PACKED, make, make_batch, open_session, padding_of, row_by_row, score
 from zoo.errors import ZooError
 from zoo_torch.device import CudaDevice
 
@@ -21,7 +21,9 @@ pytest.importorskip("safetensors", reason="the device 'cuda' needs safetensors")
 
 pytestmark = [
     pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card is here, or torch is a build without CUDA"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="no NVIDIA card is here, or torch is a build without CUDA"
+    ),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
 ]
 
@@ -42,7 +44,9 @@ def test_scores_on_a_card_are_those_of_transformers_in_float32(name: str, precis
     assert np.abs(scores - expected).max() <= TOLERANCE[precision]
 
 
-@pytest.mark.parametrize("options", [{"attention": "nested"}, {"attention": "padded"}, {"compile": "off"}, {"packed": "off"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"attention": "nested"}, {"attention": "padded"}, {"compile": "off"}, {"packed": "off"}], ids=str
+)
 def test_every_form_gives_the_same_scores(options: dict[str, str], tmp_path: Path) -> None:
     model = make("xlm-roberta", tmp_path)
     inputs = make_batch(LENGTHS, padding=1)
@@ -51,7 +55,9 @@ def test_every_form_gives_the_same_scores(options: dict[str, str], tmp_path: Pat
         assert np.abs(score(session, inputs) - expected).max() <= TOLERANCE["fp16"]
 
 
-def test_a_card_from_ampere_on_packs_by_varlen_in_half_precision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_card_from_ampere_on_packs_by_varlen_in_half_precision(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("torch.nn.attention.varlen", reason="torch 2.10 has it")
     if torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("FlashAttention needs an Ampere card")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_checkpoints import make
 
+from torch_checkpoints import make
 from zoo.testing.contract import LENGTHS, MAX_LENGTH, DeviceContract
 from zoo.testing.toy import toy_encodings
 from zoo.types import Device, Scores
@@ -20,7 +20,11 @@ pytestmark = [pytest.mark.torch]
 
 
 class TestTorch(DeviceContract):
-    tolerance = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.2}  # bfloat16 in four layers of a random model moves scores by 0.1
+    tolerance = {
+        "fp32": 1e-4,
+        "fp16": 0.02,
+        "bf16": 0.2,
+    }  # bfloat16 in four layers of a random model moves scores by 0.1
 
     @pytest.fixture
     def device(self) -> Device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Zoo
 
+from conftest import ROOT, Zoo
 from zoo.errors import NotInstalledError, ZooError
 from zoo.types import Artifact, SessionOptions
 from zoo_torch import device as devices
@@ -46,54 +47,54 @@ class PretendedDriver:
             raise OSError(f"{name}: cannot open shared object file")
         return self
 
-    def cuInit(self, flags: int) -> int:  # noqa: N802
+    def cuInit(self, flags: int) -> int:
         return self.init
 
-    def cuGetErrorString(self, code: int, text: Any) -> int:  # noqa: N802
+    def cuGetErrorString(self, code: int, text: Any) -> int:
         text._obj.value = b"system has unsupported display driver / cuda driver combination"
         return 0
 
-    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+    def cuDriverGetVersion(self, version: Any) -> int:
         version._obj.value = self.version
         return 0
 
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+    def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = self.cards
         return 0
 
-    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+    def cuDeviceGet(self, device: Any, number: int) -> int:
         device._obj.value = number
         return 0
 
-    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
         name.value = b"NVIDIA H100 80GB HBM3"
         return 0
 
-    def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:  # noqa: N802
+    def cuDeviceTotalMem_v2(self, memory: Any, device: Any) -> int:
         memory._obj.value = 80 * GIB
         return 0
 
-    def cuDeviceGetUuid(self, identity: Any, device: Any) -> int:  # noqa: N802
+    def cuDeviceGetUuid(self, identity: Any, device: Any) -> int:
         ctypes.memmove(identity, IDENTITY, 16)
         return 0
 
-    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:  # noqa: N802
+    def cuDeviceGetAttribute(self, value: Any, which: int, device: Any) -> int:
         value._obj.value = {75: self.capability[0], 76: self.capability[1]}[which]
         return 0
 
-    def nvmlInit_v2(self) -> int:  # noqa: N802
+    def nvmlInit_v2(self) -> int:
         return 0
 
-    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:
         return 0 if name == UUID else 6  # NVML_ERROR_NOT_FOUND
 
-    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:
         if self.free is None:
             return 3  # NVML_ERROR_NOT_SUPPORTED
         memory._obj.free = self.free
         return 0
 
-    def nvmlShutdown(self) -> int:  # noqa: N802
+    def nvmlShutdown(self) -> int:
         return 0
 
 
@@ -105,17 +106,16 @@ def torch_built_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable
         folder = tmp_path / "torch"
         folder.mkdir(exist_ok=True)
         (folder / "version.py").write_text(
-            f"from typing import Optional\n__version__ = '2.13.0'\ndebug = False\ncuda: Optional[str] = {cuda!r}\nhip: Optional[str] = None\n"
+            f"__version__ = '2.13.0'\ndebug = False\ncuda: Optional[str] = {cuda!r}\nhip: Optional[str] = None\n"
         )
         real = importlib.util.find_spec
 
         def find_spec(name: str) -> Any:
             if name not in devices.PACKAGES:
                 return real(name)
-            spec = importlib.util.spec_from_file_location(
+            return importlib.util.spec_from_file_location(
                 name, folder / "__init__.py", submodule_search_locations=[str(folder)]
             )
-            return spec
 
         monkeypatch.setattr(importlib.util, "find_spec", find_spec)
         monkeypatch.setattr(devices, "installed", lambda package: "2.13.0")
@@ -144,7 +144,12 @@ def test_a_machine_with_a_card_is_described(torch_built_for: Any) -> None:
         (PretendedDriver(init=100), "13.0", "shows no card", "--gpus all"),
         (PretendedDriver(cards=0), "13.0", "shows no card", "--gpus all"),
         (PretendedDriver(init=803), "13.0", r"unsupported display driver.*\(error 803\)", "driver"),
-        (PretendedDriver(version=12080), "13.0", "runs CUDA 12.8 at most, and torch 2.13.0 is built for CUDA 13.0", "Update"),
+        (
+            PretendedDriver(version=12080),
+            "13.0",
+            "runs CUDA 12.8 at most, and torch 2.13.0 is built for CUDA 13.0",
+            "Update",
+        ),
         (PretendedDriver(free=100 * 2**20), "13.0", "no card has 512 MiB of memory free", "nvidia-smi"),
     ],
 )
@@ -185,7 +190,7 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
         assert "zoo-runner[torch]" in available.remedy
         with pytest.raises(NotInstalledError, match="torch"):
             device.open(
-                Artifact(model=Path("."), precision="fp32", origin="test"),
+                Artifact(model=Path(), precision="fp32", origin="test"),
                 SessionOptions(precision="fp32", batch_size=1, max_length=8),
             )
 
@@ -207,9 +212,7 @@ def test_bfloat16_is_offered_from_ampere_on() -> None:
     assert list(CudaDevice(PretendedDriver(capability=(7, 5))).precisions) == ["fp16", "fp32"]
 
 
-@pytest.mark.parametrize(
-    ("selector", "numbers"), [("", [0]), ("1", [1]), ("all", [0, 1, 2]), ("2,0", [2, 0])]
-)
+@pytest.mark.parametrize(("selector", "numbers"), [("", [0]), ("1", [1]), ("all", [0, 1, 2]), ("2,0", [2, 0])])
 def test_cards_are_chosen_by_number(selector: str, numbers: list[int]) -> None:
     assert card_numbers(selector, [0, 1, 2]) == numbers
 
@@ -247,6 +250,17 @@ def test_listing_devices_does_not_import_torch(python: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_benchmark_says_why_it_measures_nothing_here(python: str) -> None:
+    available = CudaDevice().probe()
+    if available.ok:
+        pytest.skip("a card is here, and the benchmark takes minutes on it")
+    command = [python, str(ROOT / "benchmarks" / "gpu.py"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said, last = done.stdout.splitlines()
+    assert available.reason in said
+    assert json.loads(last) == {"skipped": available.reason}
+
+
 def test_the_listing_shows_both_devices(zoo: Zoo) -> None:
     listed = zoo("devices").stdout
     assert any(line.startswith("cuda ") for line in listed.splitlines())
@@ -257,4 +271,7 @@ def test_the_listing_of_a_driver_has_what_torch_calls_the_cards() -> None:
     listing = list_cards(PretendedDriver(cards=2, version=12080))
     assert isinstance(listing, Listing)
     assert listing.cuda == (12, 8)
-    assert [card.label for card in listing.cards] == ["cuda:0 (NVIDIA H100 80GB HBM3)", "cuda:1 (NVIDIA H100 80GB HBM3)"]
+    assert [card.label for card in listing.cards] == [
+        "cuda:0 (NVIDIA H100 80GB HBM3)",
+        "cuda:1 (NVIDIA H100 80GB HBM3)",
+    ]

@@ -1,5 +1,7 @@
 """The forms of attention and of fused kernels are chosen by trial: one that is missing or wrong is not taken."""
 
+# ruff: noqa: E402  # the modules under test import torch, and without it this file skips before they do
+
 from __future__ import annotations
 
 import sys
@@ -96,13 +98,15 @@ def test_a_kernel_that_refuses_is_named_with_its_reason(varlen: Any) -> None:
 
 
 def test_a_torch_whose_varlen_has_no_windows_is_not_asked_for_them(varlen: Any) -> None:
-    def old(query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, is_causal: bool = False) -> Any:
+    def old(
+        query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, is_causal: bool = False
+    ) -> Any:
         assert not is_causal
         return flash(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k)
 
     varlen(old)
     assert choose_attention("varlen", reach=None, **MODEL).name == "varlen"
-    with pytest.raises(ZooError, match="varlen: .*window_size"):
+    with pytest.raises(ZooError, match=r"varlen: .*window_size"):
         choose_attention("varlen", reach=4, **MODEL)
 
 
@@ -124,8 +128,8 @@ def test_a_kernel_that_gives_something_else_is_not_taken(fault: str, varlen: Any
 
 def test_a_whole_model_by_varlen_scores_as_by_padding(varlen: Any, tmp_path: Any) -> None:
     import numpy as np
-    from torch_checkpoints import make, make_batch, open_session, row_by_row, score
 
+    from torch_checkpoints import make, make_batch, open_session, row_by_row, score
     from zoo_torch.device import TorchDevice
 
     varlen(flash)
@@ -136,12 +140,14 @@ def test_a_whole_model_by_varlen_scores_as_by_padding(varlen: Any, tmp_path: Any
         np.testing.assert_allclose(score(session, inputs), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler, which transformers' ModernBERT imports
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning"
+)  # torch's compiler, which transformers' ModernBERT imports
 @pytest.mark.parametrize("name", ["modernbert, last layer global", "modernbert, last layer local", "modernbert, mean"])
 def test_a_model_with_windows_by_varlen_scores_as_by_padding(name: str, varlen: Any, tmp_path: Any) -> None:
     import numpy as np
-    from torch_checkpoints import make, make_batch, open_session, row_by_row, score
 
+    from torch_checkpoints import make, make_batch, open_session, row_by_row, score
     from zoo_torch.device import TorchDevice
 
     model = make(name, tmp_path)

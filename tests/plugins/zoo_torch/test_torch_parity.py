@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_checkpoints import OTHERS, PACKED, make, make_batch, open_session, padding_of, row_by_row, score
 
+from torch_checkpoints import OTHERS, PACKED, make, make_batch, open_session, padding_of, row_by_row, score
 from zoo.errors import ZooError
 from zoo_torch.device import TorchDevice
 
@@ -21,7 +21,9 @@ transformers = pytest.importorskip("transformers", reason="references are comput
 
 pytestmark = [
     pytest.mark.torch,
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # torch's compiler, which transformers' ModernBERT imports
+    pytest.mark.filterwarnings(
+        "ignore:.*torch.jit:DeprecationWarning"
+    ),  # torch's compiler, which transformers' ModernBERT imports
 ]
 
 LENGTHS = (100, 57, 31, 31, 8, 3, 1)
@@ -81,9 +83,7 @@ def test_a_score_depends_on_neither_the_batch_nor_the_order(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["xlm-roberta", "camembert"])
-def test_a_padding_token_that_a_text_spells_out_is_counted_as_transformers_counts_it(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_padding_token_that_a_text_spells_out_is_counted_as_transformers_counts_it(name: str, tmp_path: Path) -> None:
     model = make(name, tmp_path)
     inputs = make_batch((20, 12, 5), padding=1)
     inputs["input_ids"][0, 7] = inputs["input_ids"][1, 0] = inputs["input_ids"][2, 4] = 1
@@ -246,5 +246,5 @@ def test_weights_saved_from_inside_another_model_are_told_by_their_prefix(tmp_pa
     make("bert", tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
-    with pytest.raises(ZooError, match="Its names begin with 'module.'"):
+    with pytest.raises(ZooError, match=r"Its names begin with 'module\.'"):
         open_session(TorchDevice(), tmp_path)

@@ -1,9 +1,10 @@
 """A torch session under what goes wrong: no memory, no number, closing in the middle, a device that fails."""
 
+# ruff: noqa: E402  # the modules under test import torch, and without it this file skips before they do
+
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 import weakref
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_checkpoints import make, make_batch, open_session, row_by_row, score
 
+from torch_checkpoints import make, make_batch, open_session, row_by_row, score
 from zoo.errors import ScoreError, ZooError
 from zoo.types import Tensors
 
@@ -82,7 +83,9 @@ def tight(room: int, message: str = "") -> tuple[TorchSession, TightLane]:
     return session_of(lane, model), lane
 
 
-@pytest.mark.parametrize("message", ["", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "can't allocate memory: you tried"])
+@pytest.mark.parametrize(
+    "message", ["", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", "can't allocate memory: you tried"]
+)
 def test_a_batch_that_the_memory_does_not_hold_is_computed_in_parts(
     message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,7 +133,9 @@ def test_a_score_that_is_not_a_number_names_the_row_and_what_to_try(tmp_path: Pa
     inputs["input_ids"][inputs["input_ids"] == 77] = 76
     inputs["input_ids"][1, 4] = 77
     with open_session(TorchDevice(), tmp_path, "fp16") as session:
-        with pytest.raises(ScoreError, match=r"row 1 of a batch \(9 tokens\) has the score nan.*--precision bf16") as caught:
+        with pytest.raises(
+            ScoreError, match=r"row 1 of a batch \(9 tokens\) has the score nan.*--precision bf16"
+        ) as caught:
             score(session, inputs)
         assert getattr(caught.value, "row", None) == 1
         inputs["input_ids"][1, 4] = 76
@@ -148,7 +153,7 @@ def test_a_model_that_overflows_in_float16_says_so_and_runs_in_bfloat16(tmp_path
     inputs = make_batch((12, 9, 6))
     with (
         open_session(TorchDevice(), tmp_path, "fp16") as session,
-        pytest.raises(ScoreError, match="float16 has no numbers above 65,504.*--precision bf16"),
+        pytest.raises(ScoreError, match=r"float16 has no numbers above 65,504.*--precision bf16"),
     ):
         score(session, inputs)
     with open_session(TorchDevice(), tmp_path, "bf16") as session:
@@ -164,7 +169,10 @@ def test_a_part_that_is_not_a_number_is_named_by_its_row_in_the_whole_batch() ->
     inputs = make_batch([8] * 6)
     inputs["input_ids"][:, 0] = [5, 6, 7, 8, 99, 10]
     model = Third()
-    with session_of(CpuLane(model), model, tokens=16) as session, pytest.raises(ScoreError, match="row 4 .* score inf"):
+    with (
+        session_of(CpuLane(model), model, tokens=16) as session,
+        pytest.raises(ScoreError, match=r"row 4 .* score inf"),
+    ):
         score(session, inputs)
 
 
@@ -188,13 +196,17 @@ def test_a_device_that_fails_is_named_and_the_next_batch_is_computed() -> None:
         def start(self, batch: HostBatch, between_layers: Check) -> Done:
             if not self.failed:
                 self.failed = True
-                raise RuntimeError("CUDA error: an illegal instruction was encountered\nCompile with TORCH_USE_CUDA_DSA")
+                raise RuntimeError(
+                    "CUDA error: an illegal instruction was encountered\nCompile with TORCH_USE_CUDA_DSA"
+                )
             return super().start(batch, between_layers)
 
     model = FirstId()
     inputs = make_batch((4, 3))
     with session_of(Once(model), model) as session:
-        with pytest.raises(ZooError, match="card failed in a batch of 2 rows of 4 tokens: CUDA error: an illegal instruction") as caught:
+        with pytest.raises(
+            ZooError, match="card failed in a batch of 2 rows of 4 tokens: CUDA error: an illegal instruction"
+        ) as caught:
             score(session, inputs)
         assert "TORCH_USE_CUDA_DSA" not in str(caught.value)
         np.testing.assert_array_equal(score(session, inputs), inputs["input_ids"][:, 0])
@@ -216,7 +228,9 @@ def test_closing_with_batches_waiting_ends_promptly_and_settles_each() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("zoo-card")]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler, which transformers' ModernBERT imports
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning"
+)  # torch's compiler, which transformers' ModernBERT imports
 @pytest.mark.parametrize("name", ["xlm-roberta", "modernbert, mean", "qwen3"])
 def test_closing_leaves_a_model_between_its_layers(name: str, tmp_path: Path) -> None:
     make(name, tmp_path, num_hidden_layers=16)
@@ -313,7 +327,7 @@ class PretendedCuda:
         self._current = ["default"]
         self._streams = iter(("copying", "computing"))
 
-    def Stream(self) -> Any:  # noqa: N802  # torch's name
+    def Stream(self) -> Any:  # torch's name
         name, calls = next(self._streams), self.calls
 
         class Stream:
@@ -325,7 +339,7 @@ class PretendedCuda:
 
         return Stream()
 
-    def Event(self, enable_timing: bool = False) -> Any:  # noqa: N802  # torch's name
+    def Event(self, enable_timing: bool = False) -> Any:  # torch's name
         cuda = self
 
         class Event:
@@ -409,9 +423,7 @@ def test_a_card_that_fails_in_a_batch_takes_the_next_one() -> None:
         with pytest.raises(torch.OutOfMemoryError):
             lane.start(model.prepare(inputs), lambda: None)
     model.fails = False
-    np.testing.assert_array_equal(
-        lane.start(model.prepare(inputs), lambda: None).wait()[0], inputs["input_ids"][:, 0]
-    )
+    np.testing.assert_array_equal(lane.start(model.prepare(inputs), lambda: None).wait()[0], inputs["input_ids"][:, 0])
 
 
 def test_what_is_asked_of_torch_cuda_is_there() -> None:
