@@ -13,7 +13,7 @@ from zoo.cpus import usable_threads
 from zoo.errors import NotInstalledError, ZooError
 from zoo.types import Artifact, Availability, Precision, PrecisionInfo, Session, SessionOptions
 from zoo_torch.cards import Card, Listing, Load, free_memory, list_cards
-from zoo_torch.options import card_numbers, parse
+from zoo_torch.options import TorchOptions, card_numbers, parse
 
 REMEDY = "pip install 'zoo-runner[torch]'"
 CUDA_REMEDY = "Install a CUDA build of torch (https://pytorch.org/get-started/locally): docs/devices/cuda.md"
@@ -90,12 +90,10 @@ class CudaDevice:
         chosen = parse(self.name, options.extra)
         built_for()
         numbers = card_numbers(options.selector, [card.number for card in list_cards(self._load).cards])
-        from zoo_torch.opening import open_on
-
         if len(numbers) > 1:
             names = ", ".join(f"cuda:{number}" for number in numbers)
             raise ZooError(f"several cards at once ({names}) are not supported yet: name one of them with --target")
-        return open_on(f"cuda:{numbers[0]}", artifact, options, chosen)
+        return _open_on(f"cuda:{numbers[0]}", artifact, options, chosen)
 
     def _computes_bfloat16(self) -> bool:
         try:
@@ -131,9 +129,15 @@ class TorchDevice:
             raise ZooError(
                 f"the device 'torch' has no parts to choose from: --target torch, not torch:{options.selector}"
             )
-        from zoo_torch.opening import open_on
+        return _open_on("cpu", artifact, options, chosen)
 
-        return open_on("cpu", artifact, options, chosen)
+
+def _open_on(where: str, artifact: Artifact, options: SessionOptions, chosen: TorchOptions) -> Session:
+    try:
+        from zoo_torch.opening import open_on
+    except (ImportError, OSError) as error:  # installed, but of another platform, or without a library that it loads
+        raise NotInstalledError(f"torch, safetensors or transformers cannot be imported: {error}. {REMEDY}") from error
+    return open_on(where, artifact, options, chosen)
 
 
 def check_installed() -> None:

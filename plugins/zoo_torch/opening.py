@@ -52,6 +52,8 @@ def open_on(
     name = "torch" if device.type == "cpu" else where
     folder, files = safetensors_files(artifact.model)
     config = read_config(folder)
+    if options.precision not in DTYPES:
+        raise ZooError(f"{name} does not run in {options.precision}; it runs in {', '.join(DTYPES)}")
     dtype = DTYPES[options.precision]
     if dtype is torch.float32:
         torch.set_float32_matmul_precision("highest")  # no TF32, whatever another library has set
@@ -95,7 +97,7 @@ def _load(
         with Weights(files, device, dtype) as weights:
             model = _build_packed(config, weights, device, dtype, chosen)
             if left := weights.left_over():
-                logger.info("the weights in %s that nothing reads: %s", folder, ", ".join(left[:8]))
+                logger.info("nothing reads these weights in %s: %s", folder, ", ".join(left[:8]))
             return model
     except NotPackable as error:
         reason = str(error)

@@ -206,7 +206,7 @@ def _check_keys(folder: Path, info: Mapping[str, Any]) -> None:
         raise ZooError(f"the weights in {folder} lack {', '.join(missing[:8])}. {remark}")
     unexpected = [str(key) for key in info.get("unexpected_keys", ()) if not str(key).endswith(NOT_WEIGHTS)]
     if unexpected:
-        logger.info("the weights in %s that nothing reads: %s", folder, ", ".join(sorted(unexpected)[:8]))
+        logger.info("nothing reads these weights in %s: %s", folder, ", ".join(sorted(unexpected)[:8]))
 
 
 def _takes(model: Any, argument: str) -> bool:
