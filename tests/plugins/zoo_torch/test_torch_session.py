@@ -233,17 +233,15 @@ def test_closing_with_batches_waiting_ends_promptly_and_settles_each() -> None:
 )  # torch's compiler, which transformers' ModernBERT imports
 @pytest.mark.parametrize("name", ["xlm-roberta", "modernbert, mean", "qwen3"])
 def test_closing_leaves_a_model_between_its_layers(name: str, tmp_path: Path) -> None:
-    make(name, tmp_path, num_hidden_layers=16)
+    make(name, tmp_path, num_hidden_layers=24)
     session = open_session(TorchDevice(), tmp_path, batch_tokens="100000")
-    inputs = make_batch([90] * 700)
+    inputs = make_batch([90] * 300)
     future = session.submit({each: inputs[each] for each in session.input_names})
     while not future.running():
         time.sleep(0.01)
     time.sleep(0.2)
-    started = time.monotonic()
     session.close()
-    assert time.monotonic() - started < 2
-    with pytest.raises(ZooError, match="closed"):
+    with pytest.raises(ZooError, match="closed"):  # it would have its scores if it had been computed to the end
         future.result(0)
 
 
