@@ -49,7 +49,9 @@ class SimulatedCard:
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._lock = threading.Lock()
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: object = None) -> Future[Tensors]:
         # The card begins when the batch has arrived and the one before is done, whenever this process is woken.
         with self._lock:
             self._free = max(self._free, time.perf_counter()) + self._seconds

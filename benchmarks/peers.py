@@ -40,20 +40,18 @@ TOLERANCE = 1e-4
 def zoo(args: argparse.Namespace) -> Score:
     from contextlib import ExitStack
 
-    from zoo.registry.catalogue import Catalogue
-    from zoo.reranker import open_run
+    from zoo.reranker import Reranker
     from zoo.settings import RunSettings
-    from zoo.types import Pair
 
     settings = RunSettings(
         model="bge-reranker-v2-m3", ckpt=args.zoo_onnx, config_path=args.checkpoint, target=args.target, batch_size=None,
         max_length=args.max_length, query_max_length=args.max_length, threads=args.threads,
     )  # fmt: skip
     held = ExitStack()
-    run = held.enter_context(open_run(Catalogue.installed(), settings))
+    run = held.enter_context(Reranker.from_settings(settings))
     args.held = held  # or the session would be closed when this function returns
 
-    return lambda pairs, rows: [score for _, score in run.scorer.score(Pair(*pair) for pair in pairs)]
+    return lambda pairs, rows: run.score(pairs).tolist()
 
 
 def cutting_tokenizer(args: argparse.Namespace) -> Any:

@@ -32,11 +32,11 @@ from zoo.evaluation.datasets import MINIATURE, Collection, DataRequest, find_lay
 from zoo.evaluation.metrics import MAIN, evaluate
 from zoo.evaluation.rerank import collect, rerank
 from zoo.registry.catalogue import Catalogue, probe
-from zoo.reranker import OpenRun, open_run
+from zoo.reranker import Reranker
 from zoo.scoring.batching import collate
 from zoo.settings import RunSettings
 from zoo.statistics import spearman
-from zoo.types import Encoding, Encodings, Pair, Precision, Tensors
+from zoo.types import Encoding, Encodings, Pair, Precision, Run, Tensors
 
 CONTESTANTS: Sequence[tuple[str, Precision]] = (
     ("cpu", "fp32"),
@@ -59,10 +59,10 @@ def shape(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form ROWSxTOKENS") from None
 
 
-def opened(args: argparse.Namespace, held: ExitStack) -> tuple[dict[str, OpenRun], dict[str, str]]:
+def opened(args: argparse.Namespace, held: ExitStack) -> tuple[dict[str, Reranker], dict[str, str]]:
     """A run of each contestant, and why the others are left out."""
     catalogue = Catalogue.installed()
-    running: dict[str, OpenRun] = {}
+    running: dict[str, Reranker] = {}
     missing: dict[str, str] = {}
     for name, precision in CONTESTANTS:
         label = f"{name}/{precision}"
@@ -80,7 +80,7 @@ def opened(args: argparse.Namespace, held: ExitStack) -> tuple[dict[str, OpenRun
                 batch_size=8, device_options={"parallel_batches": "one"},
             )  # fmt: skip
             try:
-                running[label] = held.enter_context(open_run(catalogue, settings))
+                running[label] = held.enter_context(Reranker.from_settings(settings, catalogue))
             except ZooError as error:
                 missing[label] = str(error)
         print(f"{label}: {missing.get(label, 'open')}", flush=True)
@@ -98,15 +98,15 @@ def real_pairs(count: int, characters: int) -> list[Pair]:
     ]
 
 
-def batch(run: OpenRun, rows: int, length: int) -> Tensors:
+def batch(run: Reranker, rows: int, length: int) -> Tensors:
     """``rows`` pairs of exactly ``length`` tokens."""
     made = run.pipeline.preprocess(real_pairs(rows, characters=20 * length))
     cut = [Encoding({name: ids[:length] for name, ids in row.features.items()}) for row in made.rows]
-    session = run.scorer.session
+    session = run.session
     return collate(Encodings(cut, made.padding), range(rows), session.shape_rule, length, session.input_names).inputs
 
 
-def rounds(running: Mapping[str, OpenRun], args: argparse.Namespace) -> dict[str, dict[str, float]]:
+def rounds(running: Mapping[str, Reranker], args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Pairs a second of each contestant at each shape: medians over the rounds, the first of which only warms up."""
     labels = {f"{rows}x{length}": (rows, length) for rows, length in args.shapes}
     inputs = {(label, shape): batch(run, *size) for label, run in running.items() for shape, size in labels.items()}
@@ -115,7 +115,7 @@ def rounds(running: Mapping[str, OpenRun], args: argparse.Namespace) -> dict[str
         for shape in labels:
             for label, run in running.items():
                 started = time.perf_counter()
-                run.scorer.session.submit(inputs[label, shape]).result()
+                run.session.submit(inputs[label, shape]).result()
                 if number:
                     seconds[label, shape].append(time.perf_counter() - started)
         print(f"round {number} of {args.rounds}{'' if number else ' (warm-up)'}", flush=True)
@@ -124,11 +124,9 @@ def rounds(running: Mapping[str, OpenRun], args: argparse.Namespace) -> dict[str
     }
 
 
-def deviations(running: Mapping[str, OpenRun], pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
+def deviations(running: Mapping[str, Reranker], pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
     """How far each contestant's scores of the same pairs are from the reference's."""
-    scores: dict[str, NDArray[Any]] = {
-        label: np.array([score for _, score in run.scorer.score(pairs)]) for label, run in running.items()
-    }
+    scores: dict[str, NDArray[Any]] = {label: run.score(pairs) for label, run in running.items()}
     right = scores[REFERENCE]
     return {
         label: {
@@ -140,11 +138,16 @@ def deviations(running: Mapping[str, OpenRun], pairs: Sequence[Pair]) -> dict[st
     }
 
 
-def retrieval(running: Mapping[str, OpenRun], collections: Sequence[Collection]) -> dict[str, dict[str, Any]]:
+def _reranked(run: Reranker, collection: Collection) -> Run:
+    with run.exclusive() as scorer:
+        return collect(collection, rerank(scorer, collection, "truncate", run.max_length))[0]
+
+
+def retrieval(running: Mapping[str, Reranker], collections: Sequence[Collection]) -> dict[str, dict[str, Any]]:
     """nDCG@10 and the mean rank correlation of a query, of each collection."""
     found: dict[str, dict[str, Any]] = {label: {} for label in running}
     for collection in collections:
-        runs = {label: collect(collection, rerank(run, collection, "truncate"))[0] for label, run in running.items()}
+        runs = {label: _reranked(run, collection) for label, run in running.items()}
         right = runs[REFERENCE]
         for label, own in runs.items():
             queries = [(list(right[q].values()), [own[q][p] for p in right[q]]) for q in right if right[q]]

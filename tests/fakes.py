@@ -55,7 +55,9 @@ class NumberSession:
         )
         self._lock = threading.Lock()
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         return self._workers.submit(self._run, inputs)
 
     def _run(self, inputs: Tensors) -> Tensors:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cpus import bound_tokenizer, cgroup_quota, usable_threads
+from zoo.cli.threads import bound_tokenizer
+from zoo.cpus import cgroup_quota, usable_threads
 
 
 def cgroup(tmp_path: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:

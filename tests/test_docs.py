@@ -65,3 +65,12 @@ def test_the_output_shown_in_the_readme_is_what_the_command_prints(zoo: Zoo) -> 
     assert [line.split("-相似度:")[0] for line in shown] == [line.split("-相似度:")[0] for line in printed]
     for line, actual in zip(shown, printed, strict=True):
         assert float(line.split("-相似度:")[1]) == pytest.approx(float(actual.split("-相似度:")[1]), abs=1e-3)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_examples_of_the_python_page_run(number: int) -> None:
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(examples) == 3
+    done = subprocess.run([sys.executable, "-c", examples[number]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

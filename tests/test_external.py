@@ -65,9 +65,9 @@ def test_its_device_is_used_when_it_is_asked_for_and_only_then(site: Path) -> No
 
 def test_its_metric_is_asked_for_by_the_pipeline(site: Path) -> None:
     code = (
-        "from zoo.registry.catalogue import Catalogue; from zoo.registry.stages import Pipeline; c = Catalogue.installed();"
-        "p = Pipeline.of(c, object(), object());"
-        "print(p.evaluate({'q1': {'a': 2.0, 'b': 1.0}, 'q2': {'a': 0.0, 'b': 3.0}}, {'q1': {'a': 1}, 'q2': {'a': 1}})['hit@1'])"
+        "from zoo.registry.catalogue import Catalogue; from zoo.registry.stages import Pipeline;"
+        "p = Pipeline([], Catalogue.installed().observers);"
+        "print(p.evaluate({'q1': {'a': 2.0, 'b': 1.0}, 'q2': {'a': 0.0, 'b': 3.0}}, {'q1': {'a': 1}, 'q2': {'a': 1}}).metrics['hit@1'])"
     )
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)

@@ -61,7 +61,7 @@ def test_without_a_report_it_is_float32_and_says_how_to_make_one(checkpoint: Che
     precision, reason = choose(PANDA, checkpoint, Gradual())
     assert precision == "fp32"
     for missing in ("bf16", "int8"):
-        assert f"zoo export {PANDA} --target cpu --precision {missing} --quality DIR" in reason
+        assert f"{missing} has no quality report for this checkpoint on 'cpu'" in reason
     assert "fp16" not in reason, "what the device does not compute natively is not asked for"
 
 
@@ -172,7 +172,7 @@ def test_a_report_under_anothers_name_does_not_count(checkpoint: Checkpoint) -> 
 def test_run_and_verify_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     pytest.importorskip("sympy", reason="fusing needs it")
     pytest.importorskip("onnx", reason="the int8 file is made with onnx")
-    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: True)
     words = (PANDA, "--target", "cpu", "--precision", "auto")
     plain = zoo("run", *words)
     assert plain.exit_code == 0, plain.stderr
@@ -198,12 +198,12 @@ def test_export_takes_it_and_a_measurement_on_too_few_queries_is_no_evidence(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("sympy", reason="fusing needs it")
-    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: True)
     folder = exported_only(tiny, tmp_path / "exported")
     words = ("export", PANDA, "--config-path", folder, "--target", "cpu")
     measured = zoo(*words, "--precision", "int8", "--quality", "mldr-mini", "--quality-queries", "1", "--json")
     assert measured.exit_code == 0, measured.stderr
-    assert "outside the bound of --precision auto: measured on 2 queries, 50 are needed" in measured.stderr
+    assert "outside the bound of precision 'auto': measured on 2 queries, 50 are needed" in measured.stderr
     content = json.loads(measured.stdout)
     assert content["precision"] == "int8"
     assert json.loads(Path(content["quality_report"]).read_text(encoding="utf-8"))["collections"] == content["quality"]

@@ -1,14 +1,32 @@
-"""How many threads this process may really use: affinity and cgroup quotas, not the machine's size."""
+"""The CPUs of this machine: what their instruction set offers, and how many threads this process may really use."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import MutableMapping
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 SELF_CGROUP = Path("/proc/self/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
+INT8_DOT_PRODUCT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
+"""x86 names it VNNI or AMX, Arm the dot product of advanced SIMD."""
+BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_field(name: str, cpuinfo: Path = CPUINFO) -> str | None:
+    """The first processor's entry ``name``, or None if the system does not list it."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return None
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for key, _, value in lines if key.strip() == name), None)
+
+
+def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+    """What the instruction set of the first processor offers, in the system's words; empty if it does not say."""
+    return frozenset((cpu_field("flags", cpuinfo) or cpu_field("Features", cpuinfo) or "").split())
 
 
 def usable_threads(cgroup_root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGROUP) -> int:
@@ -16,15 +34,6 @@ def usable_threads(cgroup_root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGR
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota(cgroup_root, self_cgroup)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
-
-
-def bound_tokenizer(threads: int | None, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have the tokenizers package use so many threads (None: what this process may use), unless the user has told it otherwise.
-
-    Its thread pool reads the environment once, when it is first used, and takes the whole machine where nothing is said.
-    """
-    environment.setdefault("RAYON_NUM_THREADS", str(threads or usable_threads()))
-    environment.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def cgroup_quota(cgroup_root: Path = CGROUP_ROOT, self_cgroup: Path = SELF_CGROUP) -> float | None:

@@ -20,7 +20,15 @@ class PluginError(ZooError):
 
 
 class ScoreError(ZooError):
-    """The model gave something that is no score (NaN, infinity, a wrong shape)."""
+    """The model gave something that is not a score (NaN, infinity, a wrong shape)."""
+
+
+class ClosedError(ZooError):
+    """Something was asked of an object that is closed."""
+
+
+class DeadlineError(ZooError):
+    """Pairs were not scored in the time they were given; they are not computed any more."""
 
 
 class InputError(ZooError):

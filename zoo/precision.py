@@ -21,11 +21,12 @@ from zoo.checkpoints.files import has_pickled, has_safetensors, model_files, onn
 from zoo.errors import ZooError
 from zoo.files import atomic_write
 from zoo.paths import zoo_home
-from zoo.types import Checkpoint, Device, Precision
+from zoo.types import CacheFolder, Checkpoint, Device, Precision
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+CACHE = CacheFolder(name="quality", holds="quality reports of precisions")
 LEAST_SPEARMAN = 0.99
 LARGEST_LOSS = 0.01
 FEWEST_QUERIES = 50
@@ -131,14 +132,14 @@ def keep(report: Report) -> Path:
 
 
 def find(model: str, device: str, precision: Precision, files: Mapping[str, str]) -> Report | None:
-    """The report of exactly this. One that cannot be read is none, and that is said."""
+    """The report of exactly this. A report that cannot be read is ignored with a warning."""
     path = _place(model, device, precision, files)
     try:
         report = msgspec.json.decode(path.read_bytes(), type=Report)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
-        logger.warning("the quality report %s cannot be read, and does not count: %s", path, error)
+        logger.warning("the quality report %s cannot be read and is ignored: %s", path, error)
         return None
     same = (report.format, report.device, report.precision, dict(report.files)) == (
         FORMAT,
@@ -165,9 +166,8 @@ def choose(model: str, checkpoint: Checkpoint, device: Device) -> tuple[Precisio
     for precision in candidates:
         report = find(model, device.name, precision, files)
         if report is None:
-            make = f"zoo export {model} --target {device.name} --precision {precision} --quality DIR"
             passed_over.append(
-                f"{precision} has no quality report for this checkpoint on '{device.name}' (to make one: {make})"
+                f"{precision} has no quality report for this checkpoint on '{device.name}' (the export makes one: `quality`)"
             )
         elif report.faults:
             passed_over.append(f"{precision} is outside the bound: {', '.join(report.faults)}")
@@ -183,4 +183,4 @@ def choose(model: str, checkpoint: Checkpoint, device: Device) -> tuple[Precisio
 def _place(model: str, device: str, precision: Precision, files: Mapping[str, str]) -> Path:
     digest = hashlib.sha256(json.dumps([FORMAT, device, precision, sorted(files.items())]).encode()).hexdigest()
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model}-{device}-{precision}")
-    return zoo_home() / "quality" / f"{name}-{digest[:16]}.json"
+    return zoo_home() / CACHE.name / f"{name}-{digest[:16]}.json"

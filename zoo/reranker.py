@@ -1,162 +1,309 @@
-"""From a user's settings to an open run: card, device, checkpoint, artifact, session."""
+"""``zoo.Reranker``: a model opened on a device. The way in for programs, and what the commands use."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from zoo import precision as precisions
-from zoo.checkpoints.sources import Requirements, find_checkpoint
-from zoo.cpus import bound_tokenizer
-from zoo.errors import NotInstalledError, ZooError
-from zoo.export import build
-from zoo.export import steps as recipes
-from zoo.export.build import BuildRequest
-from zoo.registry.card import ModelCard
-from zoo.registry.catalogue import Catalogue, probe
-from zoo.registry.stages import Pipeline
-from zoo.scoring.scorer import Scorer
-from zoo.settings import DEFAULT_LENGTH, RunSettings
-from zoo.types import Artifact, Checkpoint, Device, Precision, Session, SessionOptions
+from zoo.errors import ClosedError, ZooError
+from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
+from zoo.statistics import sigmoid
+from zoo.types import Artifact, Device, Pair, Session, SessionOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.export.prepare import Prepared
+    from zoo.registry.catalogue import Catalogue
+    from zoo.registry.stages import Pipeline
+    from zoo.scoring.queue import Handle
+    from zoo.scoring.scorer import Recall, Scorer
 
 logger = logging.getLogger(__name__)
 
+Scale: TypeAlias = Literal["logit", "probability"]
+"""A float32 logit, on which to rank, or its sigmoid between 0 and 1, which saturates and makes ties, for display."""
 
-@dataclass(frozen=True, kw_only=True)
-class OpenRun:
-    """A model ready to score on a device, and what it was made from."""
-
-    card: ModelCard
-    device: Device
-    precision: Precision
-    max_length: int
-    checkpoint: Checkpoint
-    artifact: Artifact
-    pipeline: Pipeline
-    scorer: Scorer
-    precision_reason: str = ""
-    """Why ``--precision auto`` took this one, where that was asked for."""
+FIRST_PART, LARGEST_PART, PARTS_AHEAD = 64, 1024, 3
+"""Pairs that ``stream`` submits at once: the first few quickly, then as many as sort well; and how many parts wait at a time."""
 
 
-@contextmanager
-def open_run(catalogue: Catalogue, settings: RunSettings) -> Iterator[OpenRun]:
-    """Find everything a run needs, open the session, and close it on every path out. Raises ZooError."""
-    card = catalogue.card(settings.model)
-    architecture = catalogue.architecture(card.architecture)
-    device, selector = choose_device(catalogue, settings.target)
-    precision = (
-        precisions.exact(device) if settings.precision == "auto" else choose_precision(device, settings.precision)
-    )
-    max_length = settings.max_length or min(DEFAULT_LENGTH, card.max_length)
-    if settings.ckpt is not None and not settings.ckpt.is_file():
-        raise ZooError(
-            f"--ckpt {settings.ckpt}: no such file. It takes an ONNX file (or an engine that '{device.name}' can load)"
-        )
-    if card.notice:
-        logger.warning("%s", card.notice)
+@dataclass(frozen=True)
+class Ranked:
+    """One passage in its place: ``index`` is its place in the list it came from."""
 
-    recipe = device.recipe(precision)
-    want = Requirements(
-        weights=settings.ckpt is None,
-        offline=settings.offline,
-        pickled=settings.allow_pickle,
-        before_download=lambda: check_exporter(catalogue, device, architecture, recipe),
-    )
-    checkpoint = find_checkpoint(card, want, settings.config_path)
-    reason = ""
-    if settings.precision == "auto":
-        precision, reason = precisions.choose(card.name, checkpoint, device)
-        recipe = device.recipe(precision)
-        logger.info("precision: %s", reason)
-    bound_tokenizer(settings.threads)
-    model = architecture(card, checkpoint, max_length=max_length, query_max_length=settings.query_max_length)
-    pipeline = Pipeline.of(catalogue, device, model)
-    artifact = find_artifact(pipeline, checkpoint, settings, recipe, precision, model.task)
-    logger.info("model: %s (%s) on %s in %s", artifact.model, artifact.origin, device.name, precision)
-    options = SessionOptions(
-        precision=precision,
-        batch_size=settings.batch_size,
-        max_length=max_length,
-        threads=settings.threads,
-        selector=selector,
-        extra=settings.device_options,
-    )
-    with (
-        open_session(device, artifact, options, settings.workers) as session,
-        closing(Scorer(pipeline, session, settings.batch_size)) as scorer,
-    ):
-        yield OpenRun(
-            card=card,
-            device=device,
+    index: int
+    score: float
+    passage: str
+
+
+class Reranker:
+    """A model opened on a device. Any number of threads may call one object at once: their pairs share batches.
+
+        with Reranker.open("zoo-reranker-tiny") as reranker:
+            scores = reranker.score([("what is panda?", "The giant panda is a bear species endemic to China.")])
+
+    A context manager; ``close`` releases the device, the threads and the files. After it every call raises ClosedError.
+    """
+
+    def __init__(self, prepared: Prepared, artifact: Artifact | None, session: Session, settings: RunSettings) -> None:
+        from zoo.scoring.batch_runner import BatchRunner
+        from zoo.scoring.batching import Features
+        from zoo.scoring.queue import ScoringQueue
+
+        self.card, self.device = prepared.card, prepared.device
+        self.precision, self.precision_reason = prepared.precision, prepared.precision_reason
+        self.max_length, self.checkpoint = prepared.max_length, prepared.checkpoint
+        self.device_options, self.model_options = prepared.device_options, prepared.model_options
+        self.pipeline, self.artifact, self.session, self.settings = prepared.pipeline, artifact, session, settings
+        self._model = prepared.model
+        self._features = Features(optional=self._model.optional_features, supplies=self._model.supplies)
+        self._queue = ScoringQueue(BatchRunner(self.pipeline, session, settings.batch_size, self._features))
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        device: str | None = None,
+        precision: PrecisionChoice | None = None,
+        max_length: int | None = None,
+        query_max_length: int = DEFAULT_LENGTH,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        workers: int = 1,
+        offline: bool = False,
+        checkpoint: str | Path | None = None,
+        ckpt: str | Path | None = None,
+        exporter: str = "",
+        allow_pickle: bool = False,
+        device_options: Mapping[str, str] | None = None,
+        model_options: Mapping[str, str] | None = None,
+        catalogue: Catalogue | None = None,
+    ) -> Reranker:
+        """Open the model called ``model`` on ``device`` (``cpu``, ``sdaa:1``; None: the best one available).
+
+        ``precision`` None is the device's default and ``auto`` the fastest that kept measurements allow. ``max_length`` and
+        ``query_max_length`` are tokens; ``batch_size`` is rows, None leaves them to the device. ``checkpoint`` is a folder with the
+        model's files, ``ckpt`` a model file; without them the card's sources are asked, the network only if ``offline`` is False.
+        Raises ZooError.
+        """
+        settings = RunSettings(
+            model=model,
+            target=device,
             precision=precision,
             max_length=max_length,
-            checkpoint=checkpoint,
-            artifact=artifact,
-            pipeline=pipeline,
-            scorer=scorer,
-            precision_reason=reason,
+            query_max_length=query_max_length,
+            batch_size=batch_size,
+            threads=threads,
+            workers=workers,
+            offline=offline,
+            config_path=Path(checkpoint) if checkpoint is not None else None,
+            ckpt=Path(ckpt) if ckpt is not None else None,
+            exporter=exporter,
+            allow_pickle=allow_pickle,
+            device_options=dict(device_options or {}),
+            model_options=dict(model_options or {}),
         )
+        return cls.from_settings(settings, catalogue)
+
+    @classmethod
+    def from_settings(cls, settings: RunSettings, catalogue: Catalogue | None = None) -> Reranker:
+        """The same from the commands' settings; ``catalogue`` None is what is installed. Raises ZooError."""
+        from zoo.export.prepare import prepare
+        from zoo.registry.catalogue import Catalogue
+        from zoo.scoring.batch_runner import NoSession
+
+        prepared = prepare(catalogue or Catalogue.installed(), settings)
+        with ExitStack() as stack:
+            stack.callback(prepared.model.close)
+            if prepared.device is None:
+                made = cls(prepared, None, NoSession(), settings)
+            else:
+                artifact = prepared.artifact(settings.ckpt)
+                where = f"{prepared.device.name} in {prepared.precision}"
+                logger.info("model: %s (%s) on %s", artifact.model, artifact.origin, where)
+                session = _open_session(
+                    prepared.device, artifact, _session_options(prepared, settings), settings.workers
+                )
+                stack.callback(session.close)
+                made = cls(prepared, artifact, session, settings)
+            stack.pop_all()
+        return made
+
+    def score(self, pairs: Iterable[Pair | tuple[str, str]], *, scores: Scale = "logit") -> NDArray[np.float32]:
+        """float32 scores of shape (n,), in the order of ``pairs``. Raises ZooError if one of them cannot be scored."""
+        import numpy as np
+
+        _check_scale(scores)
+        return np.fromiter(self.stream(pairs, scores=scores), dtype=np.float32)
+
+    def stream(self, pairs: Iterable[Pair | tuple[str, str]], *, scores: Scale = "logit") -> Iterator[float]:
+        """A score for each pair, in order, as they come in. ``pairs`` may be endless: few of them are held at a time."""
+        _check_scale(scores)
+        self._refuse_closed()
+        return self._streamed(iter(pairs), scores)
+
+    def rank(
+        self, query: str, passages: Iterable[str], top_k: int | None = None, *, scores: Scale = "logit"
+    ) -> list[Ranked]:
+        """The passages, the most relevant first; of equal ones the one that comes first in ``passages``. ``top_k`` None keeps all."""
+        return self.rank_many([query], [passages], top_k, scores=scores)[0]
+
+    def rank_many(
+        self,
+        queries: Iterable[str],
+        passages_of_each: Iterable[Iterable[str]],
+        top_k: int | None = None,
+        *,
+        scores: Scale = "logit",
+    ) -> list[list[Ranked]]:
+        """``rank`` for many queries, whose pairs share batches: one list a query. Raises ValueError if the lengths differ."""
+        _check_scale(scores)
+        if top_k is not None and top_k < 1:
+            raise ZooError(f"top_k is {top_k}; it must be 1 or more")
+        lists = [(query, _texts(passages)) for query, passages in zip(queries, passages_of_each, strict=True)]
+        logits = iter(self.score(Pair(query, passage) for query, passages in lists for passage in passages).tolist())
+        return [_ranked(passages, list(islice(logits, len(passages))), top_k, scores) for _, passages in lists]
+
+    def submit(self, pairs: Sequence[Pair | tuple[str, str]], *, deadline: float | None = None) -> Handle:
+        """Have ``pairs`` scored without waiting; see ``zoo.scoring.queue.Handle``. ``deadline`` is a time of ``time.monotonic``."""
+        self._refuse_closed()
+        return self._queue.submit([_pair(pair) for pair in pairs], deadline=deadline)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens that wait for the device."""
+        return self._queue.queued_tokens
+
+    @property
+    def queued_pairs(self) -> int:
+        """Pairs that wait for the device."""
+        return self._queue.queued_pairs
+
+    @contextmanager
+    def exclusive(
+        self,
+        *,
+        pipeline: Pipeline | None = None,
+        batch_size: int | None = None,
+        repeatable: bool = False,
+        recall: Recall | None = None,
+    ) -> Iterator[Scorer]:
+        """A scorer that has the device to itself inside the block; other callers wait.
+
+        ``pipeline`` None is the reranker's own; ``batch_size`` None is that of the settings, 0 leaves rows to the device.
+        ``repeatable`` and ``recall`` are those of ``Scorer``.
+        """
+        from contextlib import closing
+
+        from zoo.scoring.scorer import Scorer
+
+        self._refuse_closed()
+        rows = self.settings.batch_size if batch_size is None else batch_size or None
+        scorer = Scorer(pipeline or self.pipeline, self.session, rows, self._features, repeatable, recall)
+        with self._queue.exclusive(), closing(scorer):
+            yield scorer
+
+    @property
+    def device_name(self) -> str:
+        """The device's name, or ``none`` for an architecture that computes by itself."""
+        return self.device.name if self.device else "none"
+
+    def device_details(self) -> dict[str, str]:
+        """What the device says of itself."""
+        from zoo.registry.catalogue import probe
+
+        return dict(probe(self.device).details) if self.device else {}
+
+    def close(self) -> None:
+        """Release the device, the threads and the model. May be called again."""
+        if not self._closed:
+            self._closed = True
+            with ExitStack() as stack:
+                stack.callback(self._model.close)
+                stack.callback(self.session.close)
+                self._queue.close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _streamed(self, pairs: Iterator[Any], scores: Scale) -> Iterator[float]:
+        size, waiting, ended = FIRST_PART, deque[Any](), False
+        try:
+            while True:
+                while not ended and len(waiting) < PARTS_AHEAD:
+                    part = list(islice(pairs, size))
+                    size = min(2 * size, LARGEST_PART)
+                    ended = not part
+                    if part:
+                        waiting.append(self.submit(part))
+                if not waiting:
+                    return
+                logits = waiting[0].result().tolist()
+                waiting.popleft()
+                yield from map(sigmoid, logits) if scores == "probability" else logits
+        finally:
+            for handle in waiting:  # after a failure, or when the caller goes away
+                handle.cancel()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ClosedError("this reranker is closed")
 
 
-def open_session(device: Device, artifact: Artifact, options: SessionOptions, workers: int) -> Session:
+def _open_session(device: Device, artifact: Artifact, options: SessionOptions, workers: int) -> Session:
     """A session of ``device`` in this process, or in several of its own."""
     if workers == 1:
         return device.open(artifact, options)
-    from zoo.scoring.processes import Workers, open_on
+    from zoo.scoring.processes import Processes, open_on
 
-    return Workers(functools.partial(open_on, device.name), artifact, options, workers)
-
-
-def find_artifact(
-    pipeline: Pipeline,
-    checkpoint: Checkpoint,
-    settings: RunSettings,
-    recipe: tuple[str, ...],
-    precision: Precision,
-    task: str,
-) -> Artifact:
-    """What the device is to open: ``--ckpt`` with the steps its precision needs, else what the checkpoint gives."""
-    order = BuildRequest(name=settings.model, checkpoint=checkpoint, task=task, recipe=recipe, precision=precision)
-    if settings.ckpt is None:
-        return build.obtain(pipeline, order)
-    steps = recipes.for_file(recipe) if settings.ckpt.suffix == ".onnx" else ()
-    if steps:
-        return build.make(pipeline, replace(order, source=settings.ckpt.resolve(), recipe=steps))
-    return Artifact(model=settings.ckpt, precision="fp32", origin="--ckpt")
+    return Processes.workers(functools.partial(open_on, device.name), artifact, options, workers)
 
 
-def check_exporter(catalogue: Catalogue, device: Device, architecture: object, recipe: tuple[str, ...]) -> None:
-    """Raises NotInstalledError where the recipe could not be done here. A device or model that exports by itself is trusted."""
-    if not any(hasattr(participant, "export") for participant in (device, architecture)):
-        Pipeline([("device", device)], catalogue.observers).export_check(recipe)
+def _session_options(prepared: Prepared, settings: RunSettings) -> SessionOptions:
+    return SessionOptions(
+        precision=prepared.precision,
+        batch_size=settings.batch_size,
+        max_length=prepared.max_length,
+        threads=settings.threads,
+        selector=prepared.selector,
+        extra=prepared.device_options,
+    )
 
 
-def choose_device(catalogue: Catalogue, target: str | None) -> tuple[Device, str]:
-    """The device ``target`` names (``sdaa``, ``sdaa:1``) and the part after the colon; None is the best one available."""
-    if target is None:
-        return catalogue.default_device(), ""
-    name, _, selector = target.partition(":")
-    device = catalogue.device(name)
-    available = probe(device)
-    if not available.ok:
-        raise NotInstalledError(
-            f"the device '{device.name}' is not available here: {available.reason}. {available.remedy}".rstrip()
-        )
-    return device, selector
+def _pair(pair: object) -> Pair:
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
+        return Pair(*pair)
+    raise ZooError(f"a pair must be two texts, a query and a passage, not {pair!r:.200}")
 
 
-def choose_precision(device: Device, asked: Precision | None) -> Precision:
-    """The precision asked for, or the device's default. What it costs is said where the device would not choose it itself."""
-    if asked is None:
-        return next(iter(device.precisions))
-    if asked not in device.precisions:
-        raise ZooError(
-            f"the device '{device.name}' cannot run in {asked} here; it runs in {', '.join(device.precisions)}"
-        )
-    info = device.precisions[asked]
-    if info.cost:
-        logger.log(logging.INFO if info.offered else logging.WARNING, "%s on '%s': %s", asked, device.name, info.cost)
-    return asked
+def _texts(passages: Iterable[str]) -> list[str]:
+    if isinstance(passages, str):
+        raise ZooError("passages must be a list of texts, not a single text")
+    return list(passages)
+
+
+def _check_scale(scores: object) -> None:
+    if scores not in ("logit", "probability"):
+        raise ZooError(f"scores is {scores!r}; it must be 'logit' or 'probability'")
+
+
+def _ranked(passages: Sequence[str], logits: Sequence[float], top_k: int | None, scores: Scale) -> list[Ranked]:
+    order = sorted(range(len(passages)), key=lambda index: -logits[index])[:top_k]
+    return [
+        Ranked(index, sigmoid(logits[index]) if scores == "probability" else logits[index], passages[index])
+        for index in order
+    ]

@@ -33,4 +33,17 @@ class RunSettings:
     workers: int = 1
     offline: bool = False
     allow_pickle: bool = False
+    exporter: str = ""
+    """Who makes a model file of the checkpoint; empty means the one that takes the least time."""
     device_options: Mapping[str, str] = field(default_factory=dict)
+    model_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(RunSettings):
+    """The same for an export. ``optimize`` None is the device's own recipe; ``shapes`` are those of the trace, as optimum names them."""
+
+    output: Path | None = None
+    """A new folder that gets the model file with its tokenizer; None leaves it in the cache."""
+    optimize: str | None = None
+    shapes: Mapping[str, str | int | bool] = field(default_factory=dict)

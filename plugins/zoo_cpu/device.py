@@ -5,35 +5,60 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 
-from zoo.cpus import usable_threads
-from zoo.errors import NotInstalledError, UnknownNameError, ZooError
-from zoo.types import Artifact, Availability, Precision, PrecisionInfo, SessionOptions
-from zoo_cpu.features import has_int8_dot_product
+from zoo.api import (
+    Artifact,
+    Availability,
+    Checkpoint,
+    NotInstalledError,
+    Option,
+    Precision,
+    PrecisionInfo,
+    SessionOptions,
+    ZooError,
+    cpu_flags,
+    import_onnxruntime,
+    usable_threads,
+)
 from zoo_cpu.session import CpuSession
 
+INT8_DOT_PRODUCT = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
+"""The instructions with which int8 matrix products run at a multiple of float32's speed in ONNX Runtime."""
 FP16_COST = (
     "on a CPU float16 is computed in float32 anyway: no faster (0.93 to 1.05 times float32 measured), "
     "and scores move by up to 0.024; use it only to compare with a device that computes in float16"
 )
-INT8_COST = "scores move, by how much depends on the model: 'zoo export --precision int8 --quality DIR' measures it on labelled data"
+INT8_COST = "scores move, by how much depends on the model: a quality report on labelled data tells"
 NO_VNNI = "this CPU has no int8 dot product (VNNI), so int8 takes less memory here but is no faster; "
 RECIPES: Mapping[Precision, tuple[str, ...]] = {
     # Fusing more buys nothing in float32, and costs 10.7 GB of memory to make at full size.
-    "fp32": ("export", "trim", "flash"),
+    "fp32": ("export", "first-token-only", "flash"),
     "fp16": ("export", "half"),
     "int8": ("export", "fuse", "quantise"),  # fused attention is quantised as one operator
 }
 WITHOUT_DOT_PRODUCT = ("export", "fuse", "quantise-unsigned")
 """int8 for other CPUs, where signed weights overflow: a random model of two layers was off by 0.69 of its largest score."""
-OPTIONS = {
-    "arena": ("on", "off"),
-    "optimization": ("all", "extended", "basic", "off"),
-    "parallel_batches": ("auto", "one", "all"),
-}
-"""Device options: ``arena=off`` gives memory back between batches, ``optimization`` is ONNX Runtime's graph level, ``parallel_batches``
-how many
-batches are computed at once. ``one`` gives a batch all threads (the lowest latency), ``all`` gives each thread a batch of its own, which
-is faster in sum because nothing waits for the slowest thread; ``auto`` is ``one`` where the user asks for a single pair a batch."""
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where the external data of a graph given as bytes lies; from ONNX Runtime 1.21 on."""
+PARALLEL_BATCHES = Option(
+    name="parallel_batches",
+    choices=("auto", "one", "all"),
+    default="auto",
+    spellings=("lanes",),
+    help="Batches computed at once. one: a batch gets all threads, the lowest latency; all: each thread has a batch of its own, faster in "
+    "sum because nothing waits for the slowest thread; auto: one for a single pair a batch, else all.",
+)
+OPTIONS = (
+    Option(
+        name="arena", choices=("on", "off"), default="on", help="off gives memory back to the system between batches."
+    ),
+    Option(
+        name="optimization",
+        choices=("all", "extended", "basic", "off"),
+        default="all",
+        help="ONNX Runtime's graph optimization level.",
+    ),
+    PARALLEL_BATCHES,
+)
 
 
 class CpuDevice:
@@ -42,10 +67,11 @@ class CpuDevice:
     name = "cpu"
     aliases: Sequence[str] = ("onnx",)  # the vendor's scripts call this target 'onnx'
     priority = 0
+    options: Sequence[Option] = OPTIONS
 
     @property
     def precisions(self) -> Mapping[Precision, PrecisionInfo]:
-        fast = has_int8_dot_product()
+        fast = _multiplies_int8()
         return {
             "fp32": PrecisionInfo(offered=True),
             "int8": PrecisionInfo(offered=fast, cost=INT8_COST if fast else NO_VNNI + INT8_COST),
@@ -55,22 +81,22 @@ class CpuDevice:
     def probe(self) -> Availability:
         if importlib.util.find_spec("onnxruntime") is None:
             return Availability(ok=False, reason="onnxruntime is not installed", remedy="pip install onnxruntime")
-        native = "fp32, int8" if has_int8_dot_product() else "fp32"
+        native = "fp32, int8" if _multiplies_int8() else "fp32"
         return Availability(ok=True, details={"threads": str(usable_threads()), "native": native})
 
-    def recipe(self, precision: Precision) -> tuple[str, ...]:
-        if precision == "int8" and not has_int8_dot_product():
+    def recipe(self, precision: Precision, checkpoint: Checkpoint | None = None) -> tuple[str, ...]:
+        if precision == "int8" and not _multiplies_int8():
             return WITHOUT_DOT_PRODUCT
         return RECIPES[precision]
 
     def open(self, artifact: Artifact, options: SessionOptions) -> CpuSession:
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise NotInstalledError(f"the device 'cpu' needs onnxruntime: {error}. pip install onnxruntime") from error
         if options.selector:
-            raise ZooError(f"the device 'cpu' has no parts to choose from: --target cpu, not cpu:{options.selector}")
-        chosen = _checked(options.extra)
+            raise ZooError(f"the device 'cpu' has no parts to choose from: it is 'cpu', not 'cpu:{options.selector}'")
+        chosen = {option.name: option.default for option in OPTIONS} | dict(options.extra)
         settings = onnxruntime.SessionOptions()
         threads = options.threads or usable_threads()
         parallel_batches = _parallel_batches(chosen["parallel_batches"], options.batch_size, threads)
@@ -87,7 +113,11 @@ class CpuDevice:
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
         try:
-            session = onnxruntime.InferenceSession(str(artifact.model), settings, providers=["CPUExecutionProvider"])
+            source: str | bytes = str(artifact.model)
+            if artifact.weights_folder is not None:
+                source = artifact.model.read_bytes()
+                settings.add_session_config_entry(WEIGHTS_FOLDER, str(artifact.weights_folder))
+            session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises classes of its own that differ between versions
             raise ZooError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {artifact.model}: {error}. "
@@ -100,12 +130,5 @@ def _parallel_batches(chosen: str, batch_size: int | None, threads: int) -> int:
     return 1 if chosen == "one" or (chosen == "auto" and batch_size == 1) else threads
 
 
-def _checked(extra: Mapping[str, str]) -> dict[str, str]:
-    chosen = {name: values[0] for name, values in OPTIONS.items()}
-    for name, value in extra.items():
-        if name not in OPTIONS:
-            raise UnknownNameError("option of the device 'cpu' called", name, OPTIONS)
-        if value not in OPTIONS[name]:
-            raise ZooError(f"the device option {name}={value}: it takes {', '.join(OPTIONS[name])}")
-        chosen[name] = value
-    return chosen
+def _multiplies_int8() -> bool:
+    return bool(INT8_DOT_PRODUCT & cpu_flags())

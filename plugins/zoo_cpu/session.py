@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ZooError
-from zoo.types import ShapeRule, Tensors
+from zoo.api import ShapeRule, Tensors, ZooError, import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,12 +30,15 @@ class CpuSession:
         self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-cpu")
         self._running: set[onnxruntime.RunOptions] = set()
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
-        return self._workers.submit(self._run, inputs)
+    @property
+    def device_seconds(self) -> None:
+        """ONNX Runtime counts no time of its own."""
+        return
 
-    def _run(self, inputs: Tensors) -> Tensors:
-        import onnxruntime
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        return self._workers.submit(self._run, inputs, list(outputs or self._outputs))
 
+    def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         session = self._session
         if session is None:
             raise ZooError("this session is closed")
@@ -44,10 +46,10 @@ class CpuSession:
             name: array.astype("int32") if self._types[name] == "tensor(int32)" else array
             for name, array in inputs.items()
         }
-        options = onnxruntime.RunOptions()
+        options = import_onnxruntime().RunOptions()
         self._running.add(options)
         try:
-            return dict(zip(self._outputs, session.run(self._outputs, feed, options), strict=True))
+            return dict(zip(outputs, session.run(outputs, feed, options), strict=True))
         except Exception as error:  # ONNX Runtime raises classes of its own that differ between versions
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise ZooError(f"ONNX Runtime failed on a batch ({shapes}): {error}") from error

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from zoo import Reranker, hookimpl
-from zoo.paths import bundled
-from zoo.registry.hookspecs import ArchitectureFactory
+from zoo.api import bundled, hookimpl
 
 
 @hookimpl
@@ -17,12 +14,5 @@ def zoo_models() -> Iterable[Path]:
 
 
 @hookimpl
-def zoo_architectures() -> Mapping[str, ArchitectureFactory]:
-    return {"cross-encoder": open_cross_encoder}
-
-
-def open_cross_encoder(*args: Any, **kwargs: Any) -> Reranker:
-    """``CrossEncoder(...)``, imported when a run opens one: listing models needs no tokenizer."""
-    from zoo_cross_encoder.reranker import CrossEncoder
-
-    return CrossEncoder(*args, **kwargs)
+def zoo_architectures() -> Mapping[str, str]:
+    return {"cross-encoder": "zoo_cross_encoder.reranker:CrossEncoder"}

@@ -7,27 +7,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import Reranker, hookimpl
-from zoo.errors import InputError, ScoreError, ZooError
-from zoo.registry.card import ModelCard
-from zoo.types import Checkpoint, Encodings, Pair, Scores, Tensors
+from zoo.api import (
+    Architecture,
+    Checkpoint,
+    Encodings,
+    InputError,
+    ModelCard,
+    Pair,
+    ScoreError,
+    Scores,
+    Tensors,
+    ZooError,
+    hookimpl,
+)
 from zoo_cross_encoder.tokenizer import PairTokenizer
 
 
-class CrossEncoder(Reranker):
+class CrossEncoder(Architecture):
     """XLM-RoBERTa, BERT and their like, as transformers' ``AutoModelForSequenceClassification`` with one label.
 
     What differs between the families (template, special tokens, token types) is read from the tokenizer's own files.
     """
 
-    def __init__(self, card: ModelCard, checkpoint: Checkpoint, *, max_length: int, query_max_length: int) -> None:
-        super().__init__(card, checkpoint, max_length=max_length, query_max_length=query_max_length)
+    def __init__(self, card: ModelCard, checkpoint: Checkpoint, **settings: Any) -> None:
+        super().__init__(card, checkpoint, **settings)
+        max_length, query_max_length = self.max_length, self.query_max_length
         config = _read_json(checkpoint.folder / "config.json")
         _check_head(checkpoint.folder, config)
         limit = min(card.max_length, position_limit(config))
         if max_length > limit:
             raise ZooError(
-                f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use --shape {limit} or less"
+                f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use a `max_length` of {limit} or less"
             )
         self.tokenizer = PairTokenizer(checkpoint.folder, max_length=max_length, query_max_length=query_max_length)
         if self.tokenizer.vocabulary_size > config.get("vocab_size", self.tokenizer.vocabulary_size):

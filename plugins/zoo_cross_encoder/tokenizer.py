@@ -14,8 +14,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from zoo.errors import InputError, ZooError
-from zoo.types import Encoding, Pair
+from zoo.api import Encoding, InputError, Pair, ZooError
 from zoo_cross_encoder.prefix import PrefixCutter
 from zoo_cross_encoder.prefix_encoder import PrefixEncoder
 
@@ -73,7 +72,7 @@ class PairTokenizer:
         self._template = Template.of(self._tokenizer)
         if max_length <= self._template.size:
             raise ZooError(
-                f"a length of {max_length} leaves no room beside {self._template.size} special tokens: use a larger --shape"
+                f"a length of {max_length} leaves no room beside {self._template.size} special tokens: use a larger `max_length`"
             )
         self._room = max_length - self._template.size
         self._query_limit, self._passage_limit = min(query_max_length, self._room), max_length
@@ -145,7 +144,7 @@ def _load(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {error.strerror}") from error
     except Exception as error:  # tokenizers raises bare Exception for a file it does not understand
-        raise InputError(path, None, f"is no tokenizer the tokenizers package can read: {error}") from error
+        raise InputError(path, None, f"is not a tokenizer that the tokenizers package can read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # transformers adds the tokens of tokenizer_config.json that tokenizer.json lacks.

@@ -13,10 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from zoo.api import Job
 from zoo_onnx.fold_kv import absorb
 from zoo_onnx.graph_files import load_nodes, save_nodes
 from zoo_onnx.graph_info import attribute, integers_of, rewrite, shapes_of
-from zoo_onnx.process import Job
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Identity")
 _ACTIVATIONS = ("Erf", "Tanh", "Relu", "Sigmoid", "Gelu", "FastGelu", "BiasGelu")

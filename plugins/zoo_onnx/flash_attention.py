@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.api import Job
 from zoo_onnx.attention import Projected, Reading
 from zoo_onnx.graph_files import RUNTIME_OPERATORS, declare_operators, load_nodes, save_nodes
 from zoo_onnx.graph_info import attribute, rewrite
-from zoo_onnx.process import Job
 
 MASK = "attention_mask"
 NOTHING_FOUND = "no attention was joined: the graph has another form, or another mask than one of padding"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo_onnx.first_token_only import trim
-from zoo_onnx.flash_attention import flash
+from zoo.api import Job
 from zoo_onnx.graph_files import (
     LARGEST_SINGLE_FILE,
     copied,
@@ -18,8 +16,6 @@ from zoo_onnx.graph_files import (
     with_shapes,
     within_reach,
 )
-from zoo_onnx.process import Job
-from zoo_onnx.weight_only_int8 import compress
 
 NOTHING_FUSED = "no attention layer was fused: the graph has another form, or was simplified elsewhere before"
 SATURATES = (
@@ -110,18 +106,6 @@ def _quantised(job: Job, *, signed: bool) -> dict[str, Any]:
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
     return {}
-
-
-STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
-    "fuse": fuse,
-    "simplify": simplify,
-    "half": half,
-    "quantise": quantise,
-    "quantise-unsigned": quantise_unsigned,
-    "trim": trim,
-    "flash": flash,
-    "compress": compress,
-}
 
 
 def limit_memory(limit: int) -> None:

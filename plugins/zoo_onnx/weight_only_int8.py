@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
+from zoo.api import Job, ZooError
 from zoo_onnx.graph_files import copied, load_weights, mapped, widened, write
-from zoo_onnx.process import Job
 
 LARGEST = 127
 """Symmetric: -128 is not used, so that zero stays zero and no offset is needed."""

@@ -6,9 +6,19 @@ import importlib.util
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from zoo.cpus import usable_threads
-from zoo.errors import NotInstalledError, UnknownNameError, ZooError
-from zoo.types import Artifact, Availability, Precision, PrecisionInfo, SessionOptions
+from zoo.api import (
+    Artifact,
+    Availability,
+    Checkpoint,
+    NotInstalledError,
+    Option,
+    Precision,
+    PrecisionInfo,
+    SessionOptions,
+    ZooError,
+    cpu_flags,
+    usable_threads,
+)
 from zoo_openvino.session import OpenVinoSession
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -24,14 +34,25 @@ COSTS: Mapping[Precision, str] = {
     "bf16": "scores move: by up to 0.24 of a deviation of 2.6, rank correlation 0.997 (random weights of full size, which are harsh)",
     "int8": "scores move, by how much depends on the model",
 }
-MEASURE = "; 'zoo export --target openvino --precision {} --quality DIR' measures it on labelled data"
+MEASURE = "; a quality report on labelled data tells by how much"
 RECIPES: Mapping[Precision, tuple[str, ...]] = {
-    "fp32": ("export", "trim"),  # OpenVINO fuses by itself when it opens the graph
-    "bf16": ("export", "trim"),  # and rounds the weights then
-    "int8": ("export", "trim", "compress"),  # weights only: it rounds what they are multiplied with as it comes
+    "fp32": ("export", "first-token-only"),  # OpenVINO fuses by itself when it opens the graph
+    "bf16": ("export", "first-token-only"),  # and rounds the weights then
+    "int8": (
+        "export",
+        "first-token-only",
+        "weight-only-int8",
+    ),  # weights only: it rounds what they are multiplied with as it comes
 }
-OPTIONS = {"parallel_batches": ("auto", "one", "all")}
-"""Device options: ``parallel_batches`` is how many batches are computed at once, as for the device ``cpu``."""
+OPTIONS = (
+    Option(
+        name="parallel_batches",
+        choices=("auto", "one", "all"),
+        default="auto",
+        spellings=("lanes",),
+        help="Batches computed at once, as for the device cpu.",
+    ),
+)
 
 
 class OpenVinoDevice:
@@ -41,6 +62,8 @@ class OpenVinoDevice:
     aliases: Sequence[str] = ("ov",)
     priority = -1
     """Below ``cpu``: in float32 they are about as fast, and OpenVINO takes more memory and longer to open a model."""
+
+    options: Sequence[Option] = OPTIONS
 
     def __init__(self, cpuinfo: Path = CPUINFO) -> None:
         self._cpuinfo = cpuinfo
@@ -57,7 +80,7 @@ class OpenVinoDevice:
         native = ["fp32", *(name for name in NATIVE if self._computes(name))]
         return Availability(ok=True, details={"threads": str(usable_threads()), "native": ", ".join(native)})
 
-    def recipe(self, precision: Precision) -> tuple[str, ...]:
+    def recipe(self, precision: Precision, checkpoint: Checkpoint | None = None) -> tuple[str, ...]:
         return RECIPES[precision]
 
     def open(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
@@ -67,10 +90,10 @@ class OpenVinoDevice:
             raise NotInstalledError(f"the device 'openvino' needs openvino: {error}. {REMEDY}") from error
         if options.selector:
             raise ZooError(
-                f"the device 'openvino' has no parts to choose from: --target openvino, not openvino:{options.selector}"
+                f"the device 'openvino' has no parts to choose from: it is 'openvino', not 'openvino:{options.selector}'"
             )
         threads = options.threads or usable_threads()
-        chosen = _parallel_batches(options.extra)
+        chosen = options.extra.get("parallel_batches", "auto")
         parallel_batches = 1 if chosen == "one" or (chosen == "auto" and options.batch_size == 1) else threads
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
@@ -84,21 +107,19 @@ class OpenVinoDevice:
         except Exception as error:  # OpenVINO raises RuntimeError and classes of its own
             raise ZooError(
                 f"OpenVINO {openvino.__version__} cannot open {artifact.model}: {error}. "
-                "A graph that was fused or quantised for ONNX Runtime runs on --target cpu only."
+                "A graph that was fused or quantised for ONNX Runtime runs on the device cpu only."
             ) from error
         arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if options.precision == "bf16" and arithmetic != "bf16":
             raise ZooError(
-                f"OpenVINO {openvino.__version__} computes in {arithmetic} on this CPU, not in bf16: --precision fp32"
+                f"OpenVINO {openvino.__version__} computes in {arithmetic} on this CPU, not in bf16: use fp32"
             )
         return OpenVinoSession(compiled, parallel_batches)
 
     def _info(self, precision: Precision) -> PrecisionInfo:
         native = self._computes(precision)
         slow = f"this CPU has no {precision} arithmetic ({', '.join(NATIVE[precision])}), so {precision} is no faster here; "
-        return PrecisionInfo(
-            offered=native, cost=("" if native else slow) + COSTS[precision] + MEASURE.format(precision)
-        )
+        return PrecisionInfo(offered=native, cost=("" if native else slow) + COSTS[precision] + MEASURE)
 
     def _arithmetic(self, precision: Precision) -> str:
         """What OpenVINO calls the type it is to compute in. Beside int8 weights that is bfloat16 where the CPU has it."""
@@ -109,17 +130,5 @@ class OpenVinoDevice:
     def _computes(self, precision: Precision) -> bool:
         return bool(self._flags() & set(NATIVE[precision]))
 
-    def _flags(self) -> set[str]:
-        try:
-            return set(self._cpuinfo.read_text().split())
-        except OSError:
-            return set()
-
-
-def _parallel_batches(extra: Mapping[str, str]) -> str:
-    for name, value in extra.items():
-        if name not in OPTIONS:
-            raise UnknownNameError("option of the device 'openvino' called", name, OPTIONS)
-        if value not in OPTIONS[name]:
-            raise ZooError(f"the device option {name}={value}: it takes {', '.join(OPTIONS[name])}")
-    return extra.get("parallel_batches", "auto")
+    def _flags(self) -> frozenset[str]:
+        return cpu_flags(self._cpuinfo)

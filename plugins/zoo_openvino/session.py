@@ -7,8 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ZooError
-from zoo.types import ShapeRule, Tensors
+from zoo.api import ShapeRule, Tensors, ZooError
 
 if TYPE_CHECKING:
     import openvino
@@ -31,16 +30,22 @@ class OpenVinoSession:
         self._closed = False
         self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-openvino")
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
-        return self._workers.submit(self._run, inputs)
+    @property
+    def device_seconds(self) -> None:
+        """OpenVINO counts no time of its own over all batches."""
+        return
 
-    def _run(self, inputs: Tensors) -> Tensors:
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        return self._workers.submit(self._run, inputs, outputs)
+
+    def _run(self, inputs: Tensors, outputs: Sequence[str] | None) -> Tensors:
         if self._closed:
             raise ZooError("this session is closed")
         request = self._idle.get()  # as many as there are workers, so never waited for
         try:
             request.infer(dict(inputs), share_inputs=True)
-            return {name: request.get_tensor(port).data.copy() for port, name in self._outputs.items()}
+            wanted = {port: name for port, name in self._outputs.items() if outputs is None or name in outputs}
+            return {name: request.get_tensor(port).data.copy() for port, name in wanted.items()}
         except Exception as error:  # see OpenVinoDevice.open
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise ZooError(f"OpenVINO failed on a batch ({shapes}): {error}") from error

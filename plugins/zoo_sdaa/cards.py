@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 
 PROGRAM = "teco-smi"
 SECONDS = 15.0

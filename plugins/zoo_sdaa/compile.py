@@ -14,8 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from zoo.errors import ZooError
-from zoo.types import Precision
+from zoo.api import Precision, ZooError
 from zoo_sdaa import runtime
 from zoo_sdaa.engine_shapes import Plan, load_model
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from zoo.errors import ZooError
-from zoo.types import Artifact, Availability, Precision, PrecisionInfo, Session, SessionOptions
+from zoo.api import (
+    Artifact,
+    Availability,
+    Checkpoint,
+    Option,
+    Precision,
+    PrecisionInfo,
+    Session,
+    SessionOptions,
+    ZooError,
+)
 from zoo_sdaa import runtime
 from zoo_sdaa.cards import Listing, list_cards
-from zoo_sdaa.options import ENGINES_VARIABLE, SdaaOptions, engines, parse
+from zoo_sdaa.options import ENGINES_VARIABLE, OPTIONS, SdaaOptions, engines, parse
 
 PRECISIONS: Mapping[Precision, PrecisionInfo] = {
     "fp16": PrecisionInfo(offered=True),
@@ -29,6 +38,7 @@ class SdaaDevice:
     aliases: Sequence[str] = ()
     priority = 100
     precisions = PRECISIONS
+    options: Sequence[Option] = OPTIONS
 
     def probe(self) -> Availability:
         generation = runtime.newest_generation()
@@ -46,7 +56,7 @@ class SdaaDevice:
             return Availability(ok=False, reason=reason, remedy="Health must be OK: look at teco-smi", details=details)
         return Availability(ok=True, details=details)
 
-    def recipe(self, precision: Precision) -> tuple[str, ...]:
+    def recipe(self, precision: Precision, checkpoint: Checkpoint | None = None) -> tuple[str, ...]:
         # Half precision is made by the compiler: the file stays float32.
         return ("export", "simplify")
 

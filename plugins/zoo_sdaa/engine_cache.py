@@ -16,9 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.errors import ZooError
-from zoo.paths import zoo_home
-from zoo.types import Precision
+from zoo.api import Precision, ZooError, zoo_home
 from zoo_sdaa import runtime
 from zoo_sdaa.engine_shapes import Plan, file_hash, fingerprint
 from zoo_sdaa.options import SdaaOptions

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import NotInstalledError, ZooError
-from zoo.types import SessionOptions, ShapeRule
+from zoo.api import NotInstalledError, SessionOptions, ShapeRule, ZooError
 from zoo_sdaa.float16_weights import computed_in_half, widen
 
 

@@ -20,8 +20,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from zoo.errors import ZooError
-from zoo.types import Artifact, SessionOptions, ShapeRule, Tensors
+from zoo.api import Artifact, SessionOptions, ShapeRule, Tensors, ZooError
 from zoo_sdaa.cards import Card, list_cards
 from zoo_sdaa.options import ENGINES_VARIABLE, SdaaOptions
 from zoo_sdaa.session import CLOSING, settle
@@ -165,7 +164,7 @@ class Crew:
         self.input_names: Sequence[str] = members[0].input_names
         self.shape_rule: ShapeRule = replace(members[0].shape_rule, parallel_batches=len(members))
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         if self._closed:
             raise ZooError("this session is closed")
         return min(self._members, key=lambda member: len(member.open)).submit(inputs)

@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ZooError
-from zoo.types import Artifact, SessionOptions
+from zoo.api import Artifact, SessionOptions, ZooError
 from zoo_sdaa.compile import build, chatter_to_stderr
 from zoo_sdaa.engine_cache import (
     SUFFIXES,

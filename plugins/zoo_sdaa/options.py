@@ -7,15 +7,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.errors import UnknownNameError, ZooError
-from zoo.types import SessionOptions
+from zoo.api import Option, SessionOptions, ZooError
 
 ENGINES_VARIABLE = "MAX_ENGINE_NUMS"
 DEFAULT_ENGINES = 4
 TIMEOUT = 600.0
 """Seconds after which a batch that has not come back means that the card is lost. A batch of 128 x 512 tokens takes 0.72 s."""
 
-NAMES = ("card_id", "pass_path", "save_engine", "generation", "run", "spa", "inputs", "outputs", "timeout")
+OPTIONS = (
+    Option(name="card_id", help="The card, as in sdaa:N.", flag="--card-id", metavar="N"),
+    Option(
+        name="pass_path",
+        kind="file",
+        help="Python file with use_passes(ir_module), run when the engine is compiled.",
+        flag="--pass-path",
+    ),
+    Option(
+        name="save_engine",
+        help="Keep the compiled engine as FILE too (alone: here, named by model and shape); it can be run as a model file.",
+        flag="--save-engine",
+        flag_alone=".",
+        metavar="FILE",
+    ),
+    Option(name="generation", choices=("auto", "1", "2"), default="auto", help="Generation of TecoInference to use."),
+    Option(
+        name="run", choices=("async", "sync"), help="async: a call split over all SPAs; sync: one SPA, call after call."
+    ),
+    Option(name="spa", kind="integer", help="Run on this one SPA, call after call."),
+    Option(name="inputs", kind="names", help="Input names of an engine file that does not tell them, in graph order."),
+    Option(name="outputs", kind="names", help="Output names of such a file.  [default: logits]"),
+    Option(
+        name="timeout",
+        kind="number",
+        metavar="SECONDS",
+        help=f"A batch that has not come back after so long means that the card is lost.  [default: {TIMEOUT:g}]",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +66,6 @@ class SdaaOptions:
 def parse(options: SessionOptions) -> SdaaOptions:
     """Check every option. Raises ZooError naming the one that is wrong."""
     extra = options.extra
-    for name in extra:
-        if name not in NAMES:
-            raise UnknownNameError("option of the device 'sdaa' called", name, NAMES)
     spa = _number(extra, "spa")
     run = _one_of(extra, "run", ("async", "sync"), "sync" if spa is not None else "async")
     if run == "async" and spa is not None:

@@ -13,7 +13,7 @@ import inspect
 import sys
 from typing import Any
 
-from zoo.errors import NotInstalledError, ZooError
+from zoo.api import NotInstalledError, ZooError
 
 MODULES = {1: ("tvm",), 2: ("tvm", "tecoinference")}
 """What each generation of the runtime is imported as."""

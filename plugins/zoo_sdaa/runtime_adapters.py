@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 from zoo_sdaa import runtime
 
 Arrays = Mapping[str, NDArray[Any]]

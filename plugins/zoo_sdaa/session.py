@@ -11,8 +11,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout  # builtins.TimeoutError only from Python 3.11 on
 from typing import Any
 
-from zoo.errors import ZooError
-from zoo.types import ShapeRule, Tensors
+from zoo.api import ShapeRule, Tensors, ZooError
 from zoo_sdaa.engine_shapes import Plan
 from zoo_sdaa.runtime_adapters import Context
 
@@ -106,7 +105,7 @@ class SdaaSession:
         self.input_names: Sequence[str] = plan.inputs
         self.shape_rule: ShapeRule = plan.rule
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         if self._closed:
             raise ZooError("this session is closed")
         ordered = {name: inputs[name] for name in self.input_names}

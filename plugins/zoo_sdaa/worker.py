@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 from zoo_sdaa.open_session import open_here
 from zoo_sdaa.options import parse
 from zoo_sdaa.session import SdaaSession

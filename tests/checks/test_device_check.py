@@ -22,7 +22,7 @@ from zoo.errors import ScoreError
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard, Reference
 from zoo.registry.catalogue import Catalogue, PluginRecord
-from zoo.registry.hookspecs import hookimpl
+from zoo.registry.markers import hookimpl
 from zoo.testing.toy import write_toy, write_toy_tokenizer
 from zoo_sdaa.testing import Machine, fake_sdaa
 
@@ -277,7 +277,7 @@ def test_verify_checks_the_values_of_the_models_card_and_pairs_only_leaves_them_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--torch",), "has no *.safetensors"),
+        (("--torch",), "needs *.safetensors"),
         (("--data-path", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--target", "sda"), "Did you mean 'sdaa'?"),
         (("--output", "no/folder/report.json"), "cannot write no/folder/report.json: there is no folder no/folder"),

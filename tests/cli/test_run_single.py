@@ -186,7 +186,7 @@ def test_shape_cuts_passages_and_says_how_many(zoo: Zoo) -> None:
     ("shape", "code", "said"),
     [
         (4, 1, "no room beside 4 special tokens"),
-        (513, 1, "use --shape 512 or less"),
+        (513, 1, "use a --shape of 512 or less"),
         (0, 2, "x>=1"),
         ("wide", 2, "not a valid"),
     ],
@@ -208,7 +208,7 @@ def test_every_run_of_the_embedded_model_says_that_it_is_a_miniature(zoo: Zoo) -
 
 def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> None:
     said = zoo("run", MODEL, "--config-path", tiny, "--target", "cpu").stderr
-    assert f"checkpoint: {tiny} (--config-path)" in said
+    assert f"checkpoint: {tiny} (the folder given)" in said
     assert f"model: {tiny / 'model.onnx'}" in said
     assert "checkpoint:" not in zoo("run", MODEL, "-q").stderr
 
@@ -220,8 +220,8 @@ def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> 
         (["BAAI/bge-reranker-v2-m3"], 1, "Did you mean 'bge-reranker-v2-m3'?"),
         ([MODEL, "--target", "cpuu"], 1, "Did you mean 'cpu'?"),
         ([MODEL, "--target", "cpu:1"], 1, "no parts to choose from"),
-        ([MODEL, "--ckpt", "nowhere.onnx"], 1, "--ckpt nowhere.onnx: no such file"),
-        ([MODEL, "--config-path", "nowhere"], 1, "--config-path nowhere: no such folder"),
+        ([MODEL, "--ckpt", "nowhere.onnx"], 1, "there is no model file nowhere.onnx (--ckpt)"),
+        ([MODEL, "--config-path", "nowhere"], 1, "the checkpoint folder nowhere: no such folder"),
         ([MODEL, "--target", "cpu", "--device-option", "arenas=off"], 1, "Did you mean 'arena'?"),
         ([MODEL, "--target", "cpu", "--device-option", "arena=maybe"], 1, "it takes on, off"),
         ([MODEL, "--device-option", "arena"], 2, "not of the form KEY=VALUE"),
@@ -269,4 +269,4 @@ def test_offline_names_everything_that_was_tried_and_the_ways_out(zoo: Zoo, monk
     positions = [result.stderr.index(place) for place in places]
     assert positions == sorted(positions)
     assert result.stderr.count("not asked (offline)") >= 1
-    assert "zoo run zoo-reranker-tiny --mode single" in result.stderr
+    assert "run the model zoo-reranker-tiny" in result.stderr

@@ -14,12 +14,13 @@ import small_collection as small
 from conftest import SHARED, Zoo
 from zoo import hookimpl
 from zoo.evaluation.datasets import DataRequest, find_layouts, open_collections
-from zoo.evaluation.metrics import evaluate, ranked
+from zoo.evaluation.metrics import MetricHooks, evaluate, ranked
 from zoo.evaluation.report import Timing, notes, reference_checks
 from zoo.evaluation.rerank import judge
 from zoo.evaluation.timing import Stopwatch
 from zoo.paths import bundled
 from zoo.registry.card import Reference
+from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
 from zoo.scoring.scorer import RunStats
 from zoo.statistics import percentile
@@ -251,13 +252,18 @@ def test_usage_errors_of_valid_mode_import_nothing_heavy() -> None:
         "import sys\nfrom zoo.cli import main\n"
         "try: main(['run', 'zoo-reranker-tiny', '--mode', 'valid', '--dataset', '/'], standalone_mode=False)\n"
         "except Exception as error: print(error)\n"
-        "print(sorted({'numpy', 'onnxruntime', 'tokenizers', 'pytrec_eval', 'msgspec.json'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'onnxruntime', 'tokenizers', 'pytrec_eval'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 # The pieces of the report
+
+
+def with_metrics(observer: object) -> Pipeline:
+    pipeline = Pipeline([], [Participant("observer", observer, "'depth' (x 1)")])
+    return pipeline.extended(Participant("metrics", MetricHooks()))
 
 
 def small_result(tmp_path: Path, pipeline: Pipeline) -> object:
@@ -274,18 +280,22 @@ class Depth:
 
 
 def test_a_guests_metric_stands_in_the_report(tmp_path: Path) -> None:
-    result = small_result(tmp_path, Pipeline([], [("observer", Depth())]))
+    result = small_result(tmp_path, with_metrics(Depth()))
     assert result.reranked["depth"] == small.PAIRS / len(small.QUERIES)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("value", "limited", "says"),
-    [(None, False, "reproduced"), (0.1, False, "NOT reproduced"), (0.1, True, "not comparable, because of --limit")],
+    [
+        (None, False, "reproduced"),
+        (0.1, False, "NOT reproduced"),
+        (0.1, True, "not comparable, because the queries are limited"),
+    ],
 )
 def test_the_cards_reference_value_is_held_against_the_result(
     value: float | None, limited: bool, says: str, tmp_path: Path
 ) -> None:
-    result = small_result(tmp_path, Pipeline([]))
+    result = small_result(tmp_path, with_metrics(object()))
     measured = result.reranked["ndcg@10"]  # type: ignore[attr-defined]
     reference = Reference(
         dataset="mldr/en",

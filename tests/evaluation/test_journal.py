@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -21,8 +21,9 @@ import small_collection as small
 from conftest import Zoo
 from zoo import hookimpl
 from zoo.errors import ScoreError, ZooError
-from zoo.evaluation.journal import Journal, JournalHooks, digest
+from zoo.evaluation.journal import Journal
 from zoo.registry.stages import Pipeline
+from zoo.scoring.batching import digest
 from zoo.scoring.scorer import Scorer
 from zoo.types import Encoding, Encodings, Pair, Scores, ShapeRule, Tensors
 
@@ -183,7 +184,9 @@ class Reranked:
         scores: Scores = outputs["logits"]
         return scores
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         self.computed.append(digest(inputs))
         future: Future[Tensors] = Future()
         future.set_result(
@@ -207,8 +210,7 @@ def scored(path: Path, stop_after: int | None = None) -> tuple[list[float], Rera
     model = Reranked()
     pipeline = Pipeline([("model", model)])
     with Journal.open(path, HEADER) as kept:
-        pipeline.join("journal", JournalHooks(kept))
-        results = Scorer(pipeline, model, 4, repeatable=True).score(STREAM)
+        results = Scorer(pipeline, model, 4, repeatable=True, recall=kept).score(STREAM)
         scores = [score for _, score in islice(results, stop_after)]
         results.close()  # type: ignore[attr-defined]  # a generator
     return scores, model
@@ -240,28 +242,23 @@ def test_a_run_cut_anywhere_ends_as_if_it_had_not_been_whatever_the_clock_said(
     assert len(computed) <= len(whole.computed) * 1.1  # but for the batches in flight, nothing is computed twice
 
 
-def test_a_batch_that_fails_or_is_cancelled_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "outcome", [ScoreError("the card is lost"), np.full(4, np.nan, np.float32)], ids=["error", "NaN"]
+)
+def test_a_batch_that_fails_is_not_kept(outcome: Any, tmp_path: Path) -> None:
     class Failing(Reranked):
-        def submit(self, inputs: Tensors) -> Future[Tensors]:
-            self.future: Future[Tensors] = Future()
-            return self.future
+        def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+            future: Future[Tensors] = Future()
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result({"logits": outcome[: len(inputs["input_ids"])]})
+            return future
 
     model = Failing()
-    pipeline = Pipeline([("model", model)])
-    inputs = {"input_ids": np.ones((1, 1), dtype=np.int64)}
     with Journal.open(tmp_path / "journal.jsonl", HEADER) as kept:
-        pipeline.join("journal", JournalHooks(kept))
-        failing = pipeline.infer(model, inputs)
-        model.future.set_exception(ScoreError("the card is lost"))
-        with pytest.raises(ScoreError, match="the card is lost"):
-            failing.result()
-        cancelled = pipeline.infer(model, inputs)
-        assert cancelled.cancel()
-        assert model.future.cancelled()
-        assert cancelled.cancelled()
-        nan = pipeline.infer(model, inputs)
-        model.future.set_result({"logits": np.asarray([np.nan], dtype=np.float32)})
-        pipeline.postprocess(nan.result())
+        with pytest.raises(ScoreError):
+            list(Scorer(Pipeline([("model", model)]), model, 4, recall=kept).score(STREAM[:8]))
         assert len(kept) == 0
 
 
@@ -322,7 +319,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(zoo: Zoo, tmp_path: P
         assert not (cut / "report.json").exists()
     done = zoo(*command(data, cut))
     assert done.exit_code == 0, done.stderr
-    assert "going on with" in done.stderr
+    assert "continuing from" in done.stderr
     assert "4 of 7 batches came from the journal" in done.stderr
     assert metric_files(cut) == metric_files(tmp_path / "whole")
     assert len(metric_files(cut)) == 5

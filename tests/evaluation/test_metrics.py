@@ -8,9 +8,10 @@ import random
 import pytest
 
 from zoo import hookimpl
-from zoo.errors import PluginError, ScoreError
+from zoo.errors import ScoreError
 from zoo.evaluation import metrics
-from zoo.registry.stages import Pipeline
+from zoo.registry.participants import Participant
+from zoo.registry.stages import Evaluation, Pipeline
 from zoo.types import Qrels, Run
 
 pytestmark = [pytest.mark.parity, pytest.mark.lowest]
@@ -131,21 +132,30 @@ class Extra:
 CASE: tuple[Run, Qrels] = {"q": {"p": 1.0}}, {"q": {"p": 1}}
 
 
-def test_a_guests_metric_comes_after_ours() -> None:
-    figures = Pipeline([], [("observer", Extra("depth@1", 7.0))]).evaluate(*CASE)
-    assert next(iter(figures)) == "ndcg@10"
+def evaluated(observer: object) -> Evaluation:
+    """The metrics of a run with the reference's and an observer's."""
+    pipeline = Pipeline([], [Participant("observer", observer, "'mine' (my-package 1.0)")])
+    return pipeline.extended(Participant("metrics", metrics.MetricHooks())).evaluate(*CASE)
+
+
+def test_an_observers_metric_stands_beside_ours() -> None:
+    figures = evaluated(Extra("depth@1", 7.0)).metrics
+    assert figures["ndcg@10"] == 1.0
     assert figures["depth@1"] == 7.0
 
 
-def test_two_evaluators_of_one_name_are_an_error() -> None:
-    with pytest.raises(PluginError, match="two evaluators give the metric ndcg@10"):
-        Pipeline([], [("observer", Extra("ndcg@10", 0.5))]).evaluate(*CASE)
+def test_of_two_metrics_of_one_name_the_reference_stays() -> None:
+    found = evaluated(Extra("ndcg@10", 0.5))
+    assert found.metrics["ndcg@10"] == 1.0
+    assert "the plugin 'mine' (my-package 1.0) gives the metric ndcg@10, which" in found.warnings[0]
 
 
 @pytest.mark.parametrize("value", [math.nan, "0.5", None, True])
-def test_a_metric_that_is_no_number_is_an_error(value: object) -> None:
-    with pytest.raises(PluginError, match="'depth@1'"):
-        Pipeline([], [("observer", Extra("depth@1", value))]).evaluate(*CASE)
+def test_a_metric_that_is_not_a_number_costs_itself_and_is_reported(value: object) -> None:
+    found = evaluated(Extra("depth@1", value))
+    assert set(found.metrics) == set(evaluated(object()).metrics)
+    assert "my-package 1.0" in found.warnings[0]
+    assert "'depth@1'" in found.warnings[0]
 
 
 def test_an_evaluator_may_have_nothing_to_say() -> None:
@@ -154,4 +164,6 @@ def test_an_evaluator_may_have_nothing_to_say() -> None:
         def evaluate(self, run: Run, qrels: Qrels) -> None:
             return None
 
-    assert Pipeline([], [("observer", Silent())]).evaluate(*CASE)["ndcg@10"] == 1.0
+    found = evaluated(Silent())
+    assert found.metrics["ndcg@10"] == 1.0
+    assert found.warnings == ()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from zoo import hookimpl
+from zoo.errors import PluginError
 from zoo.evaluation import timing
-from zoo.evaluation.journal import Outputs, Recalled
 from zoo.evaluation.timing import Stopwatch
+from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
-from zoo.types import Encodings, Pair, Scores, ShapeRule, Tensors
+from zoo.types import BatchInfo, Encodings, Pair, Scores, ShapeRule, Tensors
 
 
 class Clock:
@@ -33,7 +34,9 @@ class Card:
         self.shape_rule = ShapeRule(parallel_batches=parallel_batches)
         self.flying: list[Future[Tensors]] = []
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         self.flying.append(Future())
         return self.flying[-1]
 
@@ -52,6 +55,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+INFO = BatchInfo(rows=2, tokens=4)
+
+
 def batch() -> dict[str, Any]:
     return {"input_ids": np.ones((2, 4), dtype=np.int64), "attention_mask": np.asarray([[1, 1, 1, 0], [1, 0, 0, 0]])}
 
@@ -59,15 +65,15 @@ def batch() -> dict[str, Any]:
 def test_a_batch_is_timed_from_when_it_could_begin(clock: Clock) -> None:
     watch, card = Stopwatch(), Card(parallel_batches=1)
     pipeline = Pipeline([])
-    pipeline.join("stopwatch", watch)
+    pipeline.join(Participant("stopwatch", watch))
     clock.now = 5.0  # the device has waited five seconds for its first batch
-    pipeline.infer(card, batch())
+    pipeline.infer(card, batch(), INFO)
     clock.now = 6.0
-    pipeline.infer(card, batch())
+    pipeline.infer(card, batch(), INFO)
     for clock.now, future in zip((8.0, 9.0), card.flying, strict=True):
         future.set_result({})
     clock.now = 11.0  # two more seconds without work
-    pipeline.infer(card, batch())
+    pipeline.infer(card, batch(), INFO)
     clock.now = 11.5
     card.flying[-1].set_result({})
     assert [found.seconds for found in watch.batches] == [3.0, 1.0, 0.5]
@@ -78,28 +84,13 @@ def test_a_batch_is_timed_from_when_it_could_begin(clock: Clock) -> None:
 def test_batches_computed_side_by_side_are_each_timed_whole(clock: Clock) -> None:
     watch, card = Stopwatch(), Card(parallel_batches=2)
     pipeline = Pipeline([])
-    pipeline.join("stopwatch", watch)
+    pipeline.join(Participant("stopwatch", watch))
     for _ in range(3):
-        pipeline.infer(card, batch())
+        pipeline.infer(card, batch(), INFO)
     for clock.now, future in zip((4.0, 5.0, 8.0), card.flying, strict=True):
         future.set_result({})
     assert [found.seconds for found in watch.batches] == [4.0, 5.0, 4.0]
     assert watch.idle == 0.0
-
-
-def test_a_recalled_batch_is_no_work(clock: Clock) -> None:
-    class Knows:
-        @hookimpl
-        def infer(self) -> Future[Tensors]:
-            future = Recalled()
-            future.set_result(Outputs({}, "key", np.zeros(2, dtype=np.float32)))
-            return future
-
-    watch = Stopwatch()
-    pipeline = Pipeline([("knows", Knows())])
-    pipeline.join("stopwatch", watch)
-    pipeline.infer(Card(parallel_batches=1), batch())
-    assert watch.batches == []
 
 
 def test_the_stages_of_the_host_are_timed_even_when_they_fail(clock: Clock) -> None:
@@ -116,8 +107,8 @@ def test_the_stages_of_the_host_are_timed_even_when_they_fail(clock: Clock) -> N
 
     watch = Stopwatch()
     pipeline = Pipeline([("slow", Slow())])
-    pipeline.join("stopwatch", watch)
-    with pytest.raises(ValueError, match="no tokenizer"):
+    pipeline.join(Participant("stopwatch", watch))
+    with pytest.raises(PluginError, match="no tokenizer"):
         pipeline.preprocess([])
-    pipeline.postprocess({})
+    pipeline.postprocess({}, {}, BatchInfo(rows=1, tokens=1))
     assert (watch.preprocess, watch.postprocess) == (2.0, 0.25)

@@ -18,8 +18,9 @@ import pytest
 from conftest import ROOT, Zoo
 from zoo import hookimpl
 from zoo.errors import PluginError, ZooError
-from zoo.export import build, manifest
-from zoo.export.build import BuildRequest
+from zoo.export import manifest
+from zoo.export.build import Builder, BuildRequest
+from zoo.export.steps import Steps
 from zoo.export.store import MAKING, Store
 from zoo.paths import zoo_home
 from zoo.registry.stages import Pipeline
@@ -36,6 +37,10 @@ class Copier:
         self.fault = fault
 
     @hookimpl
+    def export_check(self, request: ExportRequest) -> bool:
+        return True
+
+    @hookimpl
     def export(self, request: ExportRequest) -> Artifact:
         self.made += 1
         source = request.source or (request.checkpoint and request.checkpoint.folder / "model.onnx")
@@ -50,8 +55,9 @@ class Copier:
         )
 
 
-def pipeline(copier: object) -> Pipeline:
-    return Pipeline([], [("copier", copier)])
+def make(copier: object, request: BuildRequest, name: str = "copier") -> Artifact:
+    """The artifact by an observer that takes the export over."""
+    return Builder(Pipeline([], [(name, copier)]), Steps({})).make(request)
 
 
 @pytest.fixture
@@ -71,19 +77,19 @@ def folders() -> list[str]:
 
 def test_an_artifact_is_made_once_and_found_again(order: BuildRequest) -> None:
     copier = Copier()
-    first = build.make(pipeline(copier), order)
-    second = build.make(pipeline(copier), order)
+    first = make(copier, order)
+    second = make(copier, order)
     assert (copier.made, first.model) == (1, second.model)
     assert first.origin == "made now from a test"
     assert second.origin.startswith("cached, made ")
 
 
 def test_the_manifest_says_what_an_artifact_is_and_was_made_from(order: BuildRequest) -> None:
-    artifact = build.make(pipeline(Copier()), order)
+    artifact = make(Copier(), order)
     content = json.loads((artifact.model.parent / "manifest.json").read_text(encoding="utf-8"))
     assert set(content) == {
-        "files", "format", "graph", "key", "machine", "made_at", "model", "options", "peak_memory", "precision", "recipe",
-        "revision", "seconds", "source", "steps", "task", "versions", "weights",
+        "borrowed", "exporter", "files", "format", "graph", "head", "key", "machine", "made_at", "model", "options", "peak_memory",
+        "plugins", "precision", "recipe", "revision", "seconds", "source", "steps", "task", "versions", "weights", "weights_folder",
     }  # fmt: skip
     assert content["files"]["model.onnx"]["size"] == artifact.model.stat().st_size
     assert set(content["weights"]) == {"config.json", "model.safetensors"}
@@ -96,15 +102,15 @@ def test_the_manifest_says_what_an_artifact_is_and_was_made_from(order: BuildReq
 def test_other_weights_recipes_and_exporters_make_other_artifacts(order: BuildRequest) -> None:
     assert order.checkpoint
     folder = order.checkpoint.folder
-    keys = {build.make(pipeline(Copier()), order).model}
-    keys.add(build.make(pipeline(Copier()), replace(order, recipe=("export", "simplify"))).model)
-    keys.add(build.make(pipeline(Copier()), replace(order, options={"optimize": "O1"})).model)
-    keys.add(build.make(Pipeline([], [("another", Copier())]), order).model)
+    keys = {make(Copier(), order).model}
+    keys.add(make(Copier(), replace(order, recipe=("export", "simplify"))).model)
+    keys.add(make(Copier(), replace(order, options={"optimize": "O1"})).model)
+    keys.add(make(Copier(), order, "another").model)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    keys.add(build.make(pipeline(Copier()), order).model)
+    keys.add(make(Copier(), order).model)
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
-    keys.add(build.make(pipeline(Copier()), order).model)
+    keys.add(make(Copier(), order).model)
     assert len(keys) == 6
 
 
@@ -113,8 +119,8 @@ def test_the_same_weights_from_another_place_share_an_artifact(order: BuildReque
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(order.checkpoint.folder, elsewhere)
     copier = Copier()
-    first = build.make(pipeline(copier), order)
-    second = build.make(pipeline(copier), replace(order, checkpoint=replace(order.checkpoint, folder=elsewhere)))
+    first = make(copier, order)
+    second = make(copier, replace(order, checkpoint=replace(order.checkpoint, folder=elsewhere)))
     assert (copier.made, first.model) == (1, second.model)
 
 
@@ -143,10 +149,10 @@ def test_a_damaged_artifact_is_detected_and_made_again(
 ) -> None:
     assert callable(damage)
     copier = Copier()
-    artifact = build.make(pipeline(copier), order)
+    artifact = make(copier, order)
     right = artifact.model.read_bytes()
     damage(artifact.model)
-    artifact = build.make(pipeline(copier), order)
+    artifact = make(copier, order)
     assert copier.made == 2
     assert artifact.model.read_bytes() == right
     assert "is damaged" in caplog.text
@@ -156,32 +162,32 @@ def test_a_damaged_artifact_is_detected_and_made_again(
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}'])
 def test_a_folder_without_a_good_manifest_is_unfinished(order: BuildRequest, text: str) -> None:
     copier = Copier()
-    artifact = build.make(pipeline(copier), order)
+    artifact = make(copier, order)
     (artifact.model.parent / manifest.NAME).write_text(text)
-    build.make(pipeline(copier), order)
+    make(copier, order)
     assert copier.made == 2
     manifest.read(artifact.model.parent)
 
 
 def test_a_lost_memo_of_digests_costs_time_only(order: BuildRequest) -> None:
     copier = Copier()
-    build.make(pipeline(copier), order)
+    make(copier, order)
     for text in ("not json", "[]", '{"/some/file": "x"}'):
         (zoo_home() / "digests.json").write_text(text)
-        build.make(pipeline(copier), order)
+        make(copier, order)
     assert copier.made == 1
 
 
 def test_an_export_that_fails_leaves_nothing(order: BuildRequest) -> None:
     with pytest.raises(ZooError, match="no such thing"):
-        build.make(pipeline(Copier(ZooError("no such thing"))), order)
+        make(Copier(ZooError("no such thing")), order)
     assert folders() == []
 
 
 def test_a_full_disk_is_told_with_what_is_needed(order: BuildRequest) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(ZooError, match=r"takes about .* GB of disk in .*artifacts.* are free.*ZOO_HOME"):
-        build.make(pipeline(Copier(full)), order)
+        make(Copier(full), order)
     assert folders() == []
 
 
@@ -190,7 +196,7 @@ def test_too_small_a_disk_is_told_before_anything_is_made(order: BuildRequest, m
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     copier = Copier()
     with pytest.raises(ZooError, match=r"takes about 0\.00 GB of disk"):
-        build.make(pipeline(copier), order)  # 500 float32 numbers, written twice over and a bit
+        make(copier, order)  # 500 float32 numbers, written twice over and a bit
     assert copier.made == 0
     assert folders() == []
 
@@ -201,8 +207,8 @@ def test_an_exporter_that_writes_elsewhere_is_refused(order: BuildRequest, tmp_p
         def export(self, request: ExportRequest) -> Artifact:
             return replace(super().export(request), model=tmp_path / "model.onnx")
 
-    with pytest.raises(PluginError, match="no file in the folder"):
-        build.make(pipeline(Stray()), order)
+    with pytest.raises(PluginError, match="not a file in the folder"):
+        make(Stray(), order)
     assert folders() == []
 
 
@@ -217,9 +223,7 @@ def test_two_that_ask_at_once_make_one(order: BuildRequest) -> None:
             return super().export(request)
 
     copier, models = Slow(), []
-    threads = [
-        threading.Thread(target=lambda: models.append(build.make(pipeline(copier), order).model)) for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: models.append(make(copier, order).model)) for _ in range(2)]
     for thread in threads:
         thread.start()
     assert entered.wait(60)
@@ -235,7 +239,7 @@ KILLED = """
 import sys, os
 sys.path[:0] = {tests!r}
 from pathlib import Path
-from test_build import Copier, BuildRequest, Checkpoint, build, pipeline, hookimpl
+from test_build import Copier, BuildRequest, Checkpoint, hookimpl, make
 class Hanging(Copier):
     @hookimpl
     def export(self, request):
@@ -243,7 +247,7 @@ class Hanging(Copier):
         print("half way", flush=True)
         sys.stdin.read()
 checkpoint = Checkpoint(folder=Path({folder!r}), served_by="a test", revision="abc")
-build.make(pipeline(Hanging()), BuildRequest(name="tiny", checkpoint=checkpoint, recipe=("export",), precision="fp32"))
+make(Hanging(), BuildRequest(name="tiny", checkpoint=checkpoint, recipe=("export",), precision="fp32"))
 """
 
 
@@ -260,7 +264,7 @@ def test_what_a_killed_process_left_is_swept_away(order: BuildRequest) -> None:
         assert MAKING in left[0]
         assert Store().sweep() == 0, "its maker lives"
         process.send_signal(signal.SIGKILL)
-    artifact = build.make(pipeline(Copier()), order)
+    artifact = make(Copier(), order)
     assert folders() == [artifact.model.parent.name]
 
 
@@ -270,12 +274,12 @@ def test_a_cache_that_cannot_be_made_says_what_to_do(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file"))
     with pytest.raises(ZooError, match="Set ZOO_HOME"):
-        build.make(pipeline(Copier()), order)
+        make(Copier(), order)
 
 
 def test_cache_lists_verifies_and_prunes(zoo: Zoo, order: BuildRequest) -> None:
-    good = build.make(pipeline(Copier()), order).model.parent
-    bad = build.make(pipeline(Copier()), replace(order, name="other")).model.parent
+    good = make(Copier(), order).model.parent
+    bad = make(Copier(), replace(order, name="other")).model.parent
     assert zoo("cache", "verify").exit_code == 0
     flip(bad / "model.onnx")
     rows = {row["key"]: row for row in json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]}
@@ -298,9 +302,7 @@ def test_cache_lists_verifies_and_prunes(zoo: Zoo, order: BuildRequest) -> None:
 
 
 def test_prune_takes_names_age_or_everything(zoo: Zoo, order: BuildRequest) -> None:
-    kept, old, named = (
-        build.make(pipeline(Copier()), replace(order, name=name)).model.parent for name in ("kept", "old", "named")
-    )
+    kept, old, named = (make(Copier(), replace(order, name=name)).model.parent for name in ("kept", "old", "named"))
     os.utime(old / manifest.NAME, (0, 0))
     assert zoo("cache", "prune", "--unused-for", "30").stdout == f"{old.name}\n"
     assert zoo("cache", "prune", named.name).stdout == f"{named.name}\n"
@@ -318,3 +320,30 @@ def test_an_empty_cache_is_no_fault(zoo: Zoo) -> None:
         result = zoo("cache", *words)
         assert result.exit_code == 0, result.stderr
     assert json.loads(zoo("cache", "list", "--json").stdout)["artifacts"] == []
+
+
+def test_an_artifact_of_another_version_of_zoo_is_listed_as_such_and_pruned(zoo: Zoo, order: BuildRequest) -> None:
+    folder = make(Copier(), order).model.parent
+    content = json.loads((folder / manifest.NAME).read_text(encoding="utf-8"))
+    old = {key: value for key, value in content.items() if key not in ("borrowed", "head", "plugins")} | {"format": 1}
+    (folder / manifest.NAME).write_text(json.dumps(old), encoding="utf-8")
+    [row] = json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]
+    assert "written by another version of zoo (format 1; this version reads 2)" in row["state"]
+    assert zoo("cache", "prune").stdout == f"{folder.name}\n"
+    assert folders() == []
+
+
+def test_pruning_everything_takes_engines_and_quality_reports_too(zoo: Zoo, order: BuildRequest) -> None:
+    make(Copier(), order)
+    for name in ("engines/key", "quality"):
+        (zoo_home() / name).mkdir(parents=True)
+        (zoo_home() / name / "file").write_bytes(bytes(1000))
+    others = {
+        Path(row["path"]).name: row["size"] for row in json.loads(zoo("cache", "list", "--json").stdout)["others"]
+    }
+    assert others == {"engines": 1000, "quality": 1000}
+    zoo("cache", "prune")
+    assert (zoo_home() / "engines" / "key" / "file").exists()
+    zoo("cache", "prune", "--all")
+    assert not (zoo_home() / "engines").exists()
+    assert not (zoo_home() / "quality").exists()

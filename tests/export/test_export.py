@@ -16,15 +16,21 @@ import pytest
 
 from conftest import PANDA, Zoo
 from random_checkpoints import exported_only, make_checkpoint
+from zoo import hookimpl
 from zoo.checkpoints.files import model_files
-from zoo.errors import NotInstalledError, PluginError, ZooError
-from zoo.export.prepare import ExportSettings, export
+from zoo.errors import NotInstalledError, ZooError
+from zoo.export import modules, probes, proof, run_steps
+from zoo.export.process import Job, StepError, run
+from zoo.export.run_steps import DefaultExport
+from zoo.export.steps import Steps
 from zoo.registry.catalogue import Catalogue
+from zoo.registry.participants import Participant
+from zoo.registry.stages import Pipeline
 from zoo.statistics import spearman
-from zoo.types import Checkpoint, ExportRequest
-from zoo_cpu.features import has_int8_dot_product
-from zoo_onnx import probes, proof, requirements, run_steps
-from zoo_onnx.process import Job, StepError, run
+from zoo.types import Artifact, Checkpoint, ExportRequest, StepReport
+from zoo_cpu.device import _multiplies_int8
+from zoo_onnx import EXACT
+from zoo_onnx import proof as evaluation
 
 pytestmark = [pytest.mark.export]
 
@@ -73,7 +79,17 @@ def logits(stdout: str) -> list[float]:
 def test_run_exports_by_itself_and_scores_as_torch_does(zoo: Zoo, tmp_path: Path, torch: Any, family: str) -> None:
     folder = tmp_path / family
     model = make_checkpoint(folder, family)
-    arguments = ("run", "bge-reranker-v2-m3", "--config-path", folder, "--target", "cpu", "--json")
+    arguments = (
+        "run",
+        "bge-reranker-v2-m3",
+        "--config-path",
+        folder,
+        "--target",
+        "cpu",
+        "--exporter",
+        "optimum",
+        "--json",
+    )
     first = zoo(*arguments)
     assert first.exit_code == 0, first.stderr
     assert "step 1 of 3: export" in first.stderr
@@ -88,20 +104,20 @@ def test_run_exports_by_itself_and_scores_as_torch_does(zoo: Zoo, tmp_path: Path
     manifest = json.loads((Path(row["path"]) / "manifest.json").read_text(encoding="utf-8"))
     step, *faster = manifest["steps"]
     assert step["compared_with"] == "torch, float32"
-    assert step["max_rel_error"] <= step["tolerance"] == run_steps.EXACT
-    assert [other["name"] for other in faster] == ["trim", "flash"]
-    assert all(other["max_rel_error"] <= other["tolerance"] == run_steps.EXACT for other in faster)
+    assert step["max_rel_error"] <= step["tolerance"] == EXACT
+    assert [other["name"] for other in faster] == ["first-token-only", "flash"]
+    assert all(other["max_rel_error"] <= other["tolerance"] == EXACT for other in faster)
     assert step["pairs"] >= 5
     assert len(step["lengths"]) >= 4
     assert step["peak_memory"] > 50_000_000
     assert "torch" in manifest["versions"]
 
 
-@pytest.mark.parametrize("dot_product", [has_int8_dot_product(), False], ids=["this-cpu", "a-cpu-without-vnni"])
+@pytest.mark.parametrize("dot_product", [_multiplies_int8(), False], ids=["this-cpu", "a-cpu-without-vnni"])
 def test_every_step_is_proven_and_int8_scores_near_the_source(
     zoo: Zoo, tmp_path: Path, torch: Any, monkeypatch: pytest.MonkeyPatch, dot_product: bool
 ) -> None:
-    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: dot_product)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: dot_product)
     last = "quantise" if dot_product else "quantise-unsigned"
     folder = tmp_path / "xlmr"
     right = torch_scores(make_checkpoint(folder), folder)
@@ -109,7 +125,7 @@ def test_every_step_is_proven_and_int8_scores_near_the_source(
     exported = zoo("export", "bge-reranker-v2-m3", *words)
     assert exported.exit_code == 0, exported.stderr
     report = json.loads(exported.stdout)
-    assert [step["name"] for step in report["steps"]] == ["export", "fuse", last]
+    assert [step["name"] for step in report["steps"]] == ["export (optimum)", "fuse", last]
     assert report["steps"][1]["note"] == "2 attention layers fused"
     assert report["precision"] == "int8"
     assert all(step["max_abs_error"] is not None for step in report["steps"])
@@ -191,7 +207,7 @@ def test_signed_weights_made_elsewhere_are_named_where_they_overflow(
 ) -> None:
     source, folder = exported_only(tiny, tmp_path / "exported"), tmp_path / "out"
     words = ("zoo-reranker-tiny", "--target", "cpu", "--precision", "int8", "--config-path")
-    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: True)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: True)
     made = zoo("export", *words, source, "--output", folder)
     assert made.exit_code == 0, made.stderr
     file = folder / "model.onnx"
@@ -199,7 +215,7 @@ def test_signed_weights_made_elsewhere_are_named_where_they_overflow(
     same = zoo("run", *words, "--ckpt", file)
     assert "quantised already" in same.stderr
     assert "overflow" not in same.stderr
-    monkeypatch.setattr("zoo_cpu.device.has_int8_dot_product", lambda: False)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: False)
     other = zoo("run", *words, "--ckpt", file)
     assert other.exit_code == 0, other.stderr
     assert "quantised already, with signed weights: they overflow" in other.stderr
@@ -338,16 +354,16 @@ def test_a_file_that_computes_something_else_fails_its_proof(tiny: Path, tmp_pat
     session = onnxruntime.InferenceSession(str(tiny / "model.onnx"))
     right = [{"logits": session.run(["logits"], batch)[0]} for batch in batches]
     for label, wrong, fails in (("same", 0.0, False), ("wrong", 1.0, True)):
-        job = _job(tmp_path / label, model=tiny / "model.onnx", kind="prove")
+        job = _job(tmp_path / label, model=tiny / "model.onnx")
         probes.save(job.reference, batches, [{"logits": output["logits"] + wrong} for output in right])
-        result = proof.prove(job)
-        assert (result["max_rel_error"] > run_steps.EXACT) == fails
+        result = proof.prove(job, evaluation.evaluate)
+        assert (result["max_rel_error"] > EXACT) == fails
         assert result["max_abs_error"] == pytest.approx(wrong, abs=1e-4)
         assert result["rank_correlation"] == pytest.approx(1.0)
 
 
 def test_an_error_over_the_tolerance_and_a_nan_end_the_export() -> None:
-    report = run_steps.StepReport(
+    report = StepReport(
         name="half",
         seconds=1,
         peak_memory=1,
@@ -364,15 +380,15 @@ def test_an_error_over_the_tolerance_and_a_nan_end_the_export() -> None:
 
 
 def test_a_step_that_dies_is_told_by_its_ending(tmp_path: Path) -> None:
-    job = _job(tmp_path / "job", model=tmp_path / "absent.onnx", kind="prove")
-    with pytest.raises(StepError, match="'prove' failed: "):
+    job = _job(tmp_path / "job", model=tmp_path / "absent.onnx")
+    with pytest.raises(StepError, match="'half' failed: "):
         run(job)
 
 
 def test_a_step_that_fails_on_a_full_disk_says_that_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = _job(tmp_path / "job", model=tmp_path / "absent.onnx", kind="prove")
+    job = _job(tmp_path / "job", model=tmp_path / "absent.onnx")
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     with pytest.raises(OSError, match="No space left on device"):
@@ -389,7 +405,7 @@ def test_onnxsim_dying_leaves_the_graph_as_it_was_and_says_so(
         source=tiny / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("simplify", "half"),
         precision="fp16", folder=folder, options={"memory": 1_000_000},
     )  # fmt: skip
-    artifact = run_steps.run_recipe(request)
+    artifact = DefaultExport(Steps(Catalogue.installed().steps)).export(request)
     assert "Going on with the graph as it was" in caplog.text
     assert "onnxsim" in caplog.text
     simplified, halved = artifact.steps
@@ -451,36 +467,36 @@ def test_a_graph_with_float_inputs_is_simplified_too(zoo: Zoo, tmp_path: Path, o
     assert [node.op_type for node in onnx.load(str(tmp_path / "out.onnx")).graph.node] == ["Relu"]
 
 
-def test_a_missing_extra_is_named_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(requirements, "found", lambda module: module != "torch")
-    monkeypatch.setattr("zoo.export.prepare.find_checkpoint", lambda *_: pytest.fail("weights were looked for"))
-    with pytest.raises(NotInstalledError, match=r"needs torch.*pip install 'zoo-runner\[export\]'"):
-        export(Catalogue.installed(), ExportSettings(model="bge-reranker-v2-m3", target="cpu"))
-
-
-def test_onnxsim_may_be_missing_where_it_is_one_step_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "found", lambda module: module != "onnxsim")
-    requirements.check(("export", "simplify"))
+def test_a_step_that_may_fail_may_lack_its_package_if_it_is_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps(Catalogue.installed().steps)
+    monkeypatch.setattr(modules, "found", lambda module: module != "onnxsim")
+    steps.check_modules(("simplify", "half"))
     with pytest.raises(NotInstalledError, match="onnxsim"):
-        requirements.check(("simplify",))
-    with pytest.raises(PluginError, match="knows no step 'polish'"):
-        requirements.check(("export", "polish"))
+        steps.check_modules(("simplify",))
 
 
-def test_the_exporter_is_asked_last() -> None:
-    import zoo_onnx
-    from zoo import hookimpl
-    from zoo.registry.stages import Pipeline
+def test_without_an_exporter_each_ones_reason_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps(Catalogue.installed().steps)
+    monkeypatch.setattr(modules, "found", lambda module: module != "torch")
+    request = ExportRequest(recipe=("export",), precision="fp32", folder=tmp_path, exporter="optimum")
+    with pytest.raises(
+        NotInstalledError, match=r"optimum: torch is not installed\. pip install 'zoo-runner\[export\]'"
+    ):
+        steps.exporter(request)
+    with pytest.raises(ZooError, match=r"there is no exporter 'optimun'\. Did you mean 'optimum'"):
+        steps.exporter(replace(request, exporter="optimun"))
 
+
+def test_the_steps_are_asked_last() -> None:
     class Own:
         @hookimpl
-        def export(self, request: ExportRequest) -> str:
-            return "made by the model itself"
+        def export(self, request: ExportRequest) -> Artifact:
+            return Artifact(model=Path("made-by-the-model"), precision="fp32", origin="the model itself")
 
-    pipeline = Pipeline([("model", Own())], [("onnx", zoo_onnx)])
-    assert pipeline.exporters()[0] == "model"
+    pipeline = Pipeline([("model", Own())]).extended(Participant("exporter", DefaultExport(Steps({}))))
     request = ExportRequest(recipe=("export",), precision="fp32", folder=Path())
-    assert pipeline.export(request) == "made by the model itself"  # type: ignore[comparison-overlap]
+    assert pipeline.custom_exporter(request) == "model"
+    assert pipeline.export(request).origin == "the model itself"
 
 
 def test_the_exporter_imports_nothing_heavy_until_it_works() -> None:
@@ -489,12 +505,15 @@ def test_the_exporter_imports_nothing_heavy_until_it_works() -> None:
     assert ast.literal_eval(result.stdout) == []
 
 
-def _job(folder: Path, *, model: Path, kind: str) -> Job:
+def _job(folder: Path, *, model: Path) -> Job:
     folder.mkdir()
     return Job(
-        kind=kind, model=model, checkpoint=None, target=folder / "out", reference=folder / "reference.npz",
-        task="text-classification", options={},
-    )  # fmt: skip
+        name="half",
+        function="zoo_onnx.graph_steps:half",
+        model=model,
+        target=folder / "out",
+        reference=folder / "reference.npz",
+    )
 
 
 def test_a_quality_report_compares_a_precision_with_float32_on_labelled_data(zoo: Zoo, torch: Any) -> None:

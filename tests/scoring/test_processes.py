@@ -8,8 +8,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 
 from conftest import PANDA, ROOT, Zoo
 from zoo.errors import UnknownNameError, ZooError
-from zoo.scoring.processes import Workers, open_on, shares
+from zoo.scoring.processes import Processes, open_on, shares
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 
 OPTIONS = SessionOptions(precision="fp32", batch_size=1, max_length=8, threads=2)
@@ -48,7 +48,9 @@ class Dying:
     input_names = ("input_ids",)
     shape_rule = ShapeRule(parallel_batches=2)
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         command = int(inputs["input_ids"][0])
         if command > 0:
             os.kill(os.getpid(), command)
@@ -81,7 +83,9 @@ class Queueing(Dying):
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1)
 
-    def submit(self, inputs: Tensors) -> Future[Tensors]:
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         return self._pool.submit(self._compute)
 
     def _compute(self) -> Tensors:
@@ -114,18 +118,18 @@ def inputs(command: int = 0) -> Tensors:
 
 
 def test_work_is_shared_by_processes_of_their_own() -> None:
-    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
+    with Processes.workers(dying, NOWHERE, OPTIONS, 2) as workers:
         assert workers.shape_rule.parallel_batches == 4
         assert list(workers.input_names) == ["input_ids"]
-        pids = {int(worker.submit(inputs()).result(60)["pid"][0]) for worker in workers._workers}
+        pids = {int(worker.submit(inputs()).result(60)["pid"][0]) for worker in workers._children}
         assert len(pids) == 2
         assert os.getpid() not in pids
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_worker_that_dies_is_named_and_nobody_waits_for_it(number: signal.Signals) -> None:
-    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
-        second = workers._workers[1]
+    with Processes.workers(dying, NOWHERE, OPTIONS, 2) as workers:
+        second = workers._children[1]
         with pytest.raises(ZooError, match=rf"worker 2 of 2 \(process \d+\) has died: it was ended by {number.name}"):
             second.submit(inputs(number)).result(60)
         with pytest.raises(ZooError, match="worker 2 of 2"):
@@ -136,25 +140,23 @@ def test_a_worker_that_dies_is_named_and_nobody_waits_for_it(number: signal.Sign
 def test_a_worker_stopped_with_batches_in_its_queue_ends_without_a_word(
     capfd: pytest.CaptureFixture[str], told: bool
 ) -> None:
-    workers = Workers(queueing, NOWHERE, OPTIONS, 2)
-    for worker in workers._workers:
+    workers = Processes.workers(queueing, NOWHERE, OPTIONS, 2)
+    for worker in workers._children:
         for _ in range(3):
             worker.submit(inputs())
         if not told:
             with socket.socket(fileno=os.dup(worker._pipe.fileno())) as line:
                 line.shutdown(socket.SHUT_RDWR)
     workers.close()
-    assert [worker._process.returncode for worker in workers._workers] == [0, 0]
+    assert [worker._process.returncode for worker in workers._children] == [0, 0]
     assert capfd.readouterr() == ("", "")
 
 
 def test_what_hinders_a_worker_from_opening_is_said() -> None:
     with pytest.raises(ZooError, match="no such engine"):
-        Workers(refusing, NOWHERE, OPTIONS, 2)
+        Processes.workers(refusing, NOWHERE, OPTIONS, 2)
     with pytest.raises(ZooError, match="there is no model file none"):
-        Workers(partial(open_on, "cpu"), NOWHERE, OPTIONS, 2)
-    with pytest.raises(ZooError, match="Did you mean 'parallel_batches'"):
-        Workers(partial(open_on, "cpu"), NOWHERE, replace(OPTIONS, extra={"parallel_batch": "all"}), 2)
+        Processes.workers(partial(open_on, "cpu"), NOWHERE, OPTIONS, 2)
 
 
 @pytest.mark.parametrize(
@@ -162,25 +164,25 @@ def test_what_hinders_a_worker_from_opening_is_said() -> None:
     [(RAISES, "there is no shape '7'"), (FAILS, "ParticularError: 1 is not 2"), (GIVES_NONSENSE, "cannot be sent on")],
 )
 def test_whatever_a_session_raises_reaches_the_run(command: int, told: str) -> None:
-    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
-        first = workers._workers[0]
+    with Processes.workers(dying, NOWHERE, OPTIONS, 2) as workers:
+        first = workers._children[0]
         with pytest.raises(Exception, match=told):
             first.submit(inputs(command)).result(60)
         assert first.submit(inputs()).result(60), "it goes on"
 
 
 def test_an_answer_that_cannot_be_read_is_an_error_and_no_hang() -> None:
-    with Workers(dying, NOWHERE, OPTIONS, 2) as workers:
+    with Processes.workers(dying, NOWHERE, OPTIONS, 2) as workers:
         with pytest.raises(
             ZooError, match=r"worker 1 of 2 \(process \d+\) gave an answer that cannot be read: TypeError"
         ):
-            workers._workers[0].submit(inputs(GIVES_A_RIDDLE)).result(60)
-        assert workers._workers[1].submit(inputs()).result(60), "the other one is as it was"
+            workers._children[0].submit(inputs(GIVES_A_RIDDLE)).result(60)
+        assert workers._children[1].submit(inputs()).result(60), "the other one is as it was"
 
 
 def test_more_workers_than_threads_are_refused() -> None:
-    with pytest.raises(ZooError, match="may use 2 threads"):
-        Workers(dying, NOWHERE, OPTIONS, 3)
+    with pytest.raises(ZooError, match="3 workers need a thread each, and this process may use 2"):
+        Processes.workers(dying, NOWHERE, OPTIONS, 3)
 
 
 def test_every_cpu_belongs_to_one_worker() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -11,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import ZooError
-from zoo.registry.catalogue import Catalogue
-from zoo.reranker import OpenRun, open_run
+from zoo.reranker import Reranker
 from zoo.scoring.scorer import Scorer
 from zoo.settings import RunSettings
 from zoo.types import Pair
@@ -28,15 +28,15 @@ passages = st.builds(
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[dict[str, OpenRun]]:
+def runs() -> Iterator[dict[str, Reranker]]:
     """The embedded model opened for one pair at a time, and for several batches at once."""
     with ExitStack() as stack:
 
-        def opened(batch_size: int | None, threads: int) -> OpenRun:
+        def opened(batch_size: int | None, threads: int) -> Reranker:
             wanted = RunSettings(
                 model="zoo-reranker-tiny", target="cpu", batch_size=batch_size, threads=threads, offline=True
             )
-            return stack.enter_context(open_run(Catalogue.installed(), wanted))
+            return stack.enter_context(Reranker.from_settings(wanted))
 
         yield {"one": opened(1, 1), "parallel_batches": opened(None, 3)}
 
@@ -48,30 +48,33 @@ def runs() -> Iterator[dict[str, OpenRun]]:
     shuffle=st.integers(0, 9),
 )
 def test_scores_do_not_depend_on_the_batch(
-    runs: dict[str, OpenRun], pairs: list[Pair], rows: int | None, shuffle: int
+    runs: dict[str, Reranker], pairs: list[Pair], rows: int | None, shuffle: int
 ) -> None:
-    alone = dict(runs["one"].scorer.score(pairs))
+    alone = dict(zip(pairs, runs["one"].score(pairs).tolist(), strict=True))
     random.Random(shuffle).shuffle(pairs)
     for run in runs.values():
-        together = list(Scorer(run.pipeline, run.scorer.session, rows).score(pairs))
+        expected = [alone[pair] for pair in pairs]
+        together = list(Scorer(run.pipeline, run.session, rows).score(pairs))
         assert [pair for pair, _ in together] == pairs
-        assert [score for _, score in together] == pytest.approx([alone[pair] for pair in pairs], abs=TOLERANCE)
+        assert [score for _, score in together] == pytest.approx(expected, abs=TOLERANCE)
+        assert run.score(pairs).tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_a_run_with_lanes_computes_several_batches_at_once(runs: dict[str, OpenRun]) -> None:
-    assert runs["one"].scorer.session.shape_rule.parallel_batches == 1
-    assert runs["parallel_batches"].scorer.session.shape_rule.parallel_batches == 3
+def test_a_run_with_lanes_computes_several_batches_at_once(runs: dict[str, Reranker]) -> None:
+    assert runs["one"].session.shape_rule.parallel_batches == 1
+    assert runs["parallel_batches"].session.shape_rule.parallel_batches == 3
 
 
-def test_closing_a_session_ends_the_batch_that_is_being_computed(runs: dict[str, OpenRun]) -> None:
+def test_closing_a_session_ends_the_batch_that_is_being_computed(runs: dict[str, Reranker]) -> None:
     import numpy as np
 
     wanted = RunSettings(model="zoo-reranker-tiny", target="cpu", batch_size=1, threads=1, offline=True)
-    with open_run(Catalogue.installed(), wanted) as run:
+    with Reranker.from_settings(wanted) as run:
         ids = np.ones((1500, 500), dtype=np.int64)
-        future = run.scorer.session.submit(dict.fromkeys(run.scorer.session.input_names, ids))
-        while not future.running():
-            pass
-        run.scorer.session.close()
+        future = run.session.submit(dict.fromkeys(run.session.input_names, ids))
+        deadline = time.monotonic() + 60
+        while not future.running() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        run.session.close()
         with pytest.raises(ZooError, match="failed on a batch"):
             future.result(timeout=0)

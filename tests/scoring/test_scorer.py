@@ -170,7 +170,7 @@ def raising() -> None:
     ids=["source", "tokenising", "preprocess", "postprocess"],
 )
 def test_a_failure_of_any_stage_is_raised_and_ends_the_others(model: NumberModel, pairs: list[Pair]) -> None:
-    with NumberSession() as session, pytest.raises((BrokenError, ValueError)):
+    with NumberSession() as session, pytest.raises((BrokenError, PluginError)):
         list(Scorer(pipeline_of(model), session, 4).score(pairs))
     assert not own_threads()
 

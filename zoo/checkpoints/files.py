@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
 
+from zoo.checkpoints.digests import Digests
+from zoo.checkpoints.onnx_files import read_onnx
 from zoo.errors import InputError, ZooError
 
-TOKENIZER_FILES = ("config.json", "tokenizer.json")
-TOKENIZER_PATTERNS = [*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json"]
+TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""Files that a folder to run from has beside the model file."""
 ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
 FORMS = (
     ("model.safetensors", "model.safetensors.index.json", "*.safetensors"),
@@ -77,22 +80,14 @@ def _safetensors_float32(path: Path) -> int:
 
 
 def model_files(model: Path) -> list[Path]:
-    """An ONNX file and those beside it that hold its weights. Raises InputError where it is none, or where one is missing."""
-    try:
-        import onnx
-    except ImportError:  # exporters name external data after the file
-        return [model, *sorted(path for path in model.parent.glob(f"{model.name}*") if path != model)]
-    try:
-        proto = onnx.load(model, load_external_data=False)
-    except Exception as error:  # protobuf's classes differ between its versions
-        raise InputError(model, None, f"is no ONNX file: {error}") from error
-    if not proto.graph.node:
-        raise InputError(model, None, "is no ONNX file: it has no graph")
-    attributes = (attribute for node in proto.graph.node for attribute in node.attribute if attribute.HasField("t"))
-    tensors = [*proto.graph.initializer, *(attribute.t for attribute in attributes)]
-    places = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    files = [model, *sorted(model.parent / place for place in places)]
-    absent = [path.name for path in files if not path.is_file()]
-    if absent:
-        raise InputError(model, None, f"keeps its weights in {', '.join(absent)}, which must lie beside it")
-    return files
+    """An ONNX file and those beside it that hold its weights. Raises InputError if it is not one, or if one of them is missing."""
+    return read_onnx(model).files
+
+
+def fingerprint(model: Path, digests: Digests) -> str:
+    """sha256 over a model file and its weights, whatever form it has: an ONNX graph with its external data, or any other file."""
+    files = model_files(model) if model.suffix == ".onnx" else [model]
+    digest = hashlib.sha256(digests.of(model).encode())
+    for path in files[1:]:
+        digest.update(f"{path.relative_to(model.parent).as_posix()} {digests.of(path)}".encode())
+    return digest.hexdigest()

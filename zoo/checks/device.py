@@ -27,13 +27,16 @@ from zoo.checks.bounds import (
 from zoo.checks.machine import examine
 from zoo.errors import NotInstalledError, ZooError
 from zoo.evaluation.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
-from zoo.evaluation.metrics import MAIN
+from zoo.evaluation.metrics import MAIN, MetricHooks
 from zoo.evaluation.rerank import collect, rerank
 from zoo.pairs import read_pairs
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard
 from zoo.registry.catalogue import Catalogue
-from zoo.reranker import OpenRun, open_run
+from zoo.registry.participants import Participant
+from zoo.registry.stages import Pipeline
+from zoo.reranker import Reranker
+from zoo.scoring.scorer import RunStats, Scorer
 from zoo.settings import RunSettings
 from zoo.types import Encodings, Pair
 
@@ -46,23 +49,30 @@ DEMO_LINES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What one device made of the pairs."""
+    """The scores and metrics of one device."""
 
     scores: list[float]
     metrics: dict[str, Mapping[str, float]]
     """By data set and language, as a card's references name them."""
     facts: dict[str, Any]
     encodings: Encodings
+    reversed: list[float]
+    """The scores of the pairs in reversed order, one a batch if the session takes that, put back in order."""
     exact: list[float] | None = None
     """PyTorch's scores of the same encodings, where it was asked as well."""
     exact_metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def verify(
-    settings: RunSettings, data_path: str | None, *, torch: bool | None, pairs_only: bool, limit: int | None
+    catalogue: Catalogue,
+    settings: RunSettings,
+    data_path: str | None,
+    *,
+    torch: bool | None,
+    pairs_only: bool,
+    limit: int | None,
 ) -> dict[str, Any]:
-    """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError where something cannot be run at all."""
-    catalogue = Catalogue.installed()
+    """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError if something cannot be run at all."""
     card = catalogue.card(settings.model)
     if torch:
         _need_torch()
@@ -76,7 +86,12 @@ def verify(
         device = _score(catalogue, settings, pairs, collections)
         reference = _score(catalogue, _on_cpu(settings), pairs, collections, torch=torch, exact=True)
     name = device.facts["name"]
-    checks = [output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, device.facts["precision"])]
+    precision = device.facts["precision"]
+    checks = [
+        output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, precision),
+        # Both sides share the model's stages: what they get wrong in a padded batch shows only beside another batch.
+        output_check(f"{name}, batches against other batches", device.scores, device.reversed, precision),
+    ]
     if reference.exact is not None:
         checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, reference.exact, "fp32"))
     if own_pairs is None:
@@ -92,7 +107,7 @@ def verify(
             checks += metric_checks(against, reference.metrics[dataset], exact, TORCH_METRIC_BOUND, [MAIN])
         if limit is None:  # the card's values are for all queries
             checks += card_checks(card, dataset, metrics)
-    return _report(settings, pairs, device, reference, checks)
+    return _report(catalogue, settings, pairs, device, reference, checks)
 
 
 def _on_miniature(card: ModelCard) -> bool:
@@ -120,40 +135,43 @@ def _score(
     torch: bool | None = None,
     exact: bool = False,
 ) -> Scored:
-    with open_run(catalogue, settings) as run:
-        encodings = run.pipeline.preprocess(pairs)
-        started = time.perf_counter()
-        scores = [score for _, score in run.scorer.score(pairs)]
-        metrics = {f"{c.dataset}/{c.language}": judge_all(run, c) for c in collections}
-        facts = _facts(run, time.perf_counter() - started)
-        scored = Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings)
-        if not exact or not _in_torch(run.checkpoint.folder, torch):
+    with Reranker.from_settings(settings, catalogue) as reranker:
+        pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()))
+        encodings = pipeline.preprocess(pairs)
+        with reranker.exclusive(pipeline=pipeline) as scorer:
+            started = time.perf_counter()
+            scores = [score for _, score in scorer.score(pairs)]
+            metrics = {f"{c.dataset}/{c.language}": judge_all(scorer, c, reranker.max_length) for c in collections}
+            facts = _facts(reranker, scorer.stats, time.perf_counter() - started)
+        with reranker.exclusive(pipeline=pipeline, batch_size=1) as scorer:
+            backwards = [score for _, score in scorer.score(reversed(pairs))][::-1]
+        scored = Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings, reversed=backwards)
+        folder = reranker.checkpoint.folder
+        if not exact or not _in_torch(folder, torch):
             return scored
         logger.info("scoring in PyTorch")
         return replace(
             scored,
-            exact=torch_scores(run.checkpoint.folder, encodings),
-            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(run, c) for c in collections},
+            exact=torch_scores(folder, encodings),
+            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(pipeline, folder, c) for c in collections},
         )
 
 
-def judge_all(run: OpenRun, collection: Collection) -> Mapping[str, float]:
+def judge_all(scorer: Scorer, collection: Collection, max_length: int) -> Mapping[str, float]:
     """The metrics of a collection reranked whole."""
     logger.info("reranking %s %s: %d pairs", collection.dataset, collection.label, collection.pairs)
-    scores, _ = collect(collection, rerank(run, collection, "truncate"))
-    return run.pipeline.evaluate(scores, collection.qrels)
+    scores, _ = collect(collection, rerank(scorer, collection, "truncate", max_length))
+    return scorer.pipeline.evaluate(scores, collection.qrels).metrics
 
 
-def judge_in_torch(run: OpenRun, collection: Collection) -> Mapping[str, float]:
+def judge_in_torch(pipeline: Pipeline, folder: Path, collection: Collection) -> Mapping[str, float]:
     """The same metrics from PyTorch's own scores of the same encodings."""
     names = [(query, passage) for query, passages in collection.candidates.items() for passage in passages]
     pairs = [Pair(collection.queries[query], collection.passages[passage]) for query, passage in names]
     reranked: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
-    for (query, passage), score in zip(
-        names, torch_scores(run.checkpoint.folder, run.pipeline.preprocess(pairs)), strict=True
-    ):
+    for (query, passage), score in zip(names, torch_scores(folder, pipeline.preprocess(pairs)), strict=True):
         reranked[query][passage] = score
-    return run.pipeline.evaluate(reranked, collection.qrels)
+    return pipeline.evaluate(reranked, collection.qrels).metrics
 
 
 def _on_cpu(settings: RunSettings) -> RunSettings:
@@ -162,23 +180,23 @@ def _on_cpu(settings: RunSettings) -> RunSettings:
     return replace(settings, target="cpu", precision="fp32", ckpt=ckpt, device_options={})
 
 
-def _facts(run: OpenRun, seconds: float) -> dict[str, Any]:
-    stats, on_device = run.scorer.stats, getattr(run.scorer.session, "device_seconds", None)
-    available = run.device.probe()
+def _facts(reranker: Reranker, stats: RunStats, seconds: float) -> dict[str, Any]:
+    artifact = reranker.artifact
     return {
-        "name": run.device.name,
-        "precision": run.precision,
-        **({"precision_reason": run.precision_reason} if run.precision_reason else {}),
-        "details": dict(available.details),
-        "model_file": run.artifact.model.name,
-        "origin": run.artifact.origin,
-        "max_length": run.max_length,
+        "name": reranker.device_name,
+        "precision": reranker.precision,
+        **({"precision_reason": reranker.precision_reason} if reranker.precision_reason else {}),
+        "details": reranker.device_details(),
+        "model_file": artifact.model.name if artifact else "none",
+        "origin": artifact.origin if artifact else "none",
+        "plugins": reranker.pipeline.owners,
+        "max_length": reranker.max_length,
         "batches": stats.batches,
         "seconds": round(seconds, 6),
-        "device_seconds": on_device,
+        "device_seconds": reranker.session.device_seconds,
         "pairs_per_second": round(stats.pairs / seconds, 3),
-        # The vendor counts rows that only fill the last batch as samples; we do not.
-        "vendor_samples_per_second": round(stats.batches * (run.scorer.session.shape_rule.rows or 0) / seconds, 3)
+        # Tecorigin counts rows that only fill the last batch as samples; we do not.
+        "vendor_samples_per_second": round(stats.batches * (reranker.session.shape_rule.rows or 0) / seconds, 3)
         or None,
         "passages_truncated": stats.passages_truncated,
     }
@@ -188,7 +206,9 @@ def _in_torch(folder: Path, asked: bool | None) -> bool:
     """Whether PyTorch is asked for or can be had. Raises ZooError where it is asked for and the weights are not there."""
     weights = any(folder.glob("*.safetensors"))
     if asked and not weights:
-        raise ZooError(f"--torch: {folder} has no *.safetensors: name a whole checkpoint with --config-path")
+        raise ZooError(
+            f"comparing with PyTorch (`torch`) needs *.safetensors, and {folder} has none: name a whole checkpoint"
+        )
     there = weights and all(importlib.util.find_spec(module) for module in ("torch", "transformers"))
     return bool(asked) or (asked is None and there)
 
@@ -196,10 +216,13 @@ def _in_torch(folder: Path, asked: bool | None) -> bool:
 def _need_torch() -> None:
     for module in ("torch", "transformers"):
         if importlib.util.find_spec(module) is None:
-            raise NotInstalledError(f"--torch needs the Python module '{module}': pip install 'zoo-runner[export]'")
+            raise NotInstalledError(
+                f"comparing with PyTorch (`torch`) needs the Python module '{module}': pip install 'zoo-runner[export]'"
+            )
 
 
 def _report(
+    catalogue: Catalogue,
     settings: RunSettings,
     pairs: Sequence[Pair],
     device: Scored,
@@ -242,7 +265,7 @@ def _report(
             }
             for number, (pair, row, score, expected) in enumerate(rows)
         ],
-        "machine": examine(Catalogue.installed(), offline=True),
+        "machine": examine(catalogue, offline=True),
     }
 
 

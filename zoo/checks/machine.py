@@ -14,7 +14,7 @@ from pathlib import Path
 from zoo import __version__
 from zoo.checkpoints.download import hub_endpoint
 from zoo.checkpoints.sources import is_offline
-from zoo.cpus import cgroup_quota, usable_threads
+from zoo.cpus import cgroup_quota, cpu_field, cpu_flags, usable_threads
 from zoo.paths import zoo_home
 from zoo.registry.catalogue import Catalogue, probe
 from zoo.types import Availability
@@ -81,27 +81,15 @@ def _version(package: str) -> str | None:
 def _processor() -> dict[str, str]:
     quota = cgroup_quota()
     return {
-        "model": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "model": cpu_field("model name") or platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "threads a process may use": str(usable_threads()),
         "cgroup quota": "none" if quota is None else f"{quota:g} CPUs",
         "vector units": ", ".join(
-            flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile") if flag in _cpu_flags()
+            flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile") if flag in cpu_flags()
         )
         or "unknown",
     }
-
-
-def _cpu_flags() -> set[str]:
-    return set((_cpu_field("flags") or "").split())
-
-
-def _cpu_field(name: str) -> str | None:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not Linux
-        return None
-    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(name)), None)
 
 
 def _folders() -> dict[str, str]:

@@ -20,8 +20,8 @@ from zoo.evaluation import metrics
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.rerank import collect, rerank
 from zoo.precision import Quality, Report
-from zoo.registry.catalogue import Catalogue, probe
-from zoo.reranker import OpenRun, open_run
+from zoo.registry.catalogue import Catalogue
+from zoo.reranker import Reranker
 from zoo.settings import RunSettings
 from zoo.statistics import spearman
 from zoo.types import Artifact, Precision, Run
@@ -39,15 +39,17 @@ class Measured:
 
 
 def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -> Measured:
-    """Score every collection of ``request`` in float32 and in the settings' precision, and keep what came of it. Raises ZooError."""
+    """Score every collection of ``request`` in float32 and in the settings' precision, and keep the result. Raises ZooError."""
     if settings.precision in (None, "fp32", "auto"):
-        raise ZooError("a quality report compares a precision with fp32: name it with --precision fp16, bf16 or int8")
+        raise ZooError(
+            "a quality report compares a precision with fp32: name another precision (`precision`): fp16, bf16 or int8"
+        )
     collections = open_collections(find_layouts(request), request)
     _, before = _scored(catalogue, replace(settings, precision="fp32"), collections)
     opened, after = _scored(catalogue, settings, collections)
     report = Report(
         model=opened.card.name,
-        device=opened.device.name,
+        device=opened.device_name,
         precision=opened.precision,
         files=precisions.identity(opened.checkpoint),
         collections=[
@@ -55,30 +57,31 @@ def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -
             for collection, both, other in zip(collections, before, after, strict=True)
         ],
         max_length=opened.max_length,
-        details=probe(opened.device).details,
+        details=opened.device_details(),
         versions={"zoo": zoo.__version__, **_runtimes()},
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     path = precisions.keep(report)
     verdict = (
-        f"outside the bound of --precision auto: {', '.join(report.faults)}"
+        f"outside the bound of precision 'auto': {', '.join(report.faults)}"
         if report.faults
-        else "inside the bound of --precision auto"
+        else "inside the bound of precision 'auto'"
     )
     logger.info("quality report: %s (%s)", path, verdict)
+    assert opened.artifact
     return Measured(report=report, path=path, artifact=opened.artifact)
 
 
 def _scored(
     catalogue: Catalogue, settings: RunSettings, collections: Sequence[Collection]
-) -> tuple[OpenRun, list[tuple[Run, float]]]:
+) -> tuple[Reranker, list[tuple[Run, float]]]:
     """The run, closed, and of each collection the scores and the seconds they took."""
     results = []
-    with open_run(catalogue, settings) as opened:
+    with Reranker.from_settings(settings, catalogue) as opened, opened.exclusive() as scorer:
         for collection in collections:
             logger.info("scoring the %d pairs of %s in %s", collection.pairs, collection.label, opened.precision)
             started = time.monotonic()
-            run, _ = collect(collection, rerank(opened, collection, "truncate"))
+            run, _ = collect(collection, rerank(scorer, collection, "truncate", opened.max_length))
             results.append((run, time.monotonic() - started))
     return opened, results
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from zoo import __version__
-from zoo.cli.common import run_safely
-from zoo.errors import suggestion
+from zoo.cli.common import catalogue_of, run_safely
+from zoo.errors import PluginError, suggestion
+from zoo.registry.participants import load_object
 
 COMMANDS = {
     "cache": "zoo.cli.cache",
@@ -39,30 +40,44 @@ SUMMARIES = {
 
 
 class LazyGroup(click.Group):
-    """Imports a subcommand when it is used, suggests a close name for a misspelt one, and reports faults as text."""
+    """Imports a subcommand when it is used, suggests a close name for a misspelt one, and reports faults as text.
+
+    Commands that plugins bring stand beside zoo's own.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *catalogue_of(ctx).commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            command: object = importlib.import_module(COMMANDS[cmd_name]).command
+            assert isinstance(command, click.Command)
+            return command
+        offer = catalogue_of(ctx).commands.get(cmd_name)
+        if offer is None:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name]).command
-        assert isinstance(command, click.Command)
+        command = load_object(offer.value.command, f"the plugin {offer.plugin.label}")
+        if not isinstance(command, click.Command):
+            raise PluginError(
+                f"the plugin {offer.plugin.label} offers the command '{cmd_name}', which is not a click command"
+            )
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = suggestion(args[0], COMMANDS)
-            hint = f" Did you mean '{close}'?" if close else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint}")
+            known = self.list_commands(ctx)
+            if args[0] not in known:
+                close = suggestion(args[0], known)
+                hint = f" Did you mean '{close}'?" if close else ""
+                ctx.fail(f"No such command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        offered = {name: offer.value.summary for name, offer in catalogue_of(ctx).commands.items()}
         with formatter.section("Commands"):
-            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, {**offered, **SUMMARIES}[name]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         return run_safely(ctx, super().invoke)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.common import fail, json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, fail, json_option, print_json, print_table, verbosity_options
 
 if TYPE_CHECKING:
     from zoo.export.store import Entry
@@ -22,13 +23,14 @@ def command() -> None:
 @json_option
 @verbosity_options
 def list_(as_json: bool) -> None:
-    """Every artifact: what it is, how large, and whether it is as it was written."""
+    """Every artifact: what it is, how large, and whether it is as it was written; and what else is kept."""
     from zoo.export.store import Store
 
     store = Store()
     entries = list(store.entries())
+    folders = _other_folders(click.get_current_context())
     if as_json:
-        print_json({"folder": str(store.root), "artifacts": [_row(entry) for entry in entries]})
+        print_json({"folder": str(store.root), "artifacts": [_row(entry) for entry in entries], "others": folders})
         return
     print_table(
         ("artifact", "model", "precision", "recipe", "size", "made", "state"),
@@ -46,6 +48,9 @@ def list_(as_json: bool) -> None:
         ],
     )
     click.echo(f"{len(entries)} artifacts in {store.root}", err=True)
+    for folder in folders:
+        if folder["size"]:
+            click.echo(f"{folder['path']} holds {folder['holds']}: {_megabytes(folder['size'])}", err=True)
 
 
 @command.command("verify")
@@ -72,7 +77,9 @@ def verify(keys: tuple[str, ...], as_json: bool) -> None:
 
 @command.command("prune")
 @click.argument("keys", nargs=-1, metavar="[ARTIFACT]...")
-@click.option("--all", "everything", is_flag=True, help="Delete every artifact.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Delete every artifact, compiled engines and quality reports too."
+)
 @click.option(
     "--unused-for",
     type=click.FloatRange(min=0),
@@ -99,14 +106,38 @@ def prune(keys: tuple[str, ...], everything: bool, unused_for: float | None, dry
     if not dry_run:
         for entry in chosen:
             store.remove(entry.key)
-    freed = leftovers + sum(row["size"] for row in rows)
+    others = _other_folders(click.get_current_context()) if everything else []
+    if not dry_run:
+        for folder in others:
+            shutil.rmtree(folder["path"], ignore_errors=True)
+    freed = leftovers + sum(row["size"] for row in [*rows, *others])
     if as_json:
-        print_json({"deleted": [row["key"] for row in rows], "bytes": freed, "dry_run": dry_run})
+        print_json(
+            {
+                "deleted": [row["key"] for row in rows],
+                "others": [row["path"] for row in others],
+                "bytes": freed,
+                "dry_run": dry_run,
+            }
+        )
         return
     for row in rows:
         click.echo(row["key"])
     verb = "would give back" if dry_run else "gave back"
     click.echo(f"{len(rows)} artifacts and leftovers: {verb} {_megabytes(freed)}", err=True)
+
+
+def _other_folders(ctx: click.Context) -> list[dict[str, Any]]:
+    """What lies below ZOO_HOME beside artifacts and can be made again."""
+    from zoo.files import size_of
+    from zoo.paths import zoo_home
+    from zoo.precision import CACHE
+
+    return [
+        {"path": str(path), "holds": cache.holds, "size": size_of(path)}
+        for cache in (CACHE, *catalogue_of(ctx).caches)
+        if (path := zoo_home() / cache.name).is_dir()
+    ]
 
 
 def _known(keys: tuple[str, ...], store: Any) -> None:
@@ -129,12 +160,20 @@ def _row(entry: Entry) -> dict[str, Any]:
         "precision": found.precision if found else "-",
         "recipe": list(found.recipe) if found else [],
         "size": size_of(entry.folder),
+        "borrowed": {name: weights.path for name, weights in found.borrowed.items()} if found else {},
         "made_at": found.made_at if found else "-",
         "source": found.source if found else "-",
         "ok": not entry.damage,
-        "state": f"damaged: {entry.damage}" if entry.damage else "ok",
+        "state": _state(entry),
     }
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
+
+
+def _state(entry: Entry) -> str:
+    if entry.damage:
+        return f"damaged: {entry.damage}"
+    borrowed = entry.manifest.borrowed.values() if entry.manifest else ()
+    return "ok" + "".join(f", weights in {weights.path}" for weights in borrowed)

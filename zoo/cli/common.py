@@ -6,13 +6,17 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zoo.cli.settings_names import as_flags
 from zoo.errors import ZooError
 
-DEBUG = "zoo.debug"
+if TYPE_CHECKING:
+    from zoo.registry.catalogue import Catalogue
+
+DEBUG, CATALOGUE = "zoo.debug", "zoo.catalogue"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,9 +39,20 @@ def run_safely(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> An
         fail(f"internal fault, please report it: {type(error).__name__}: {error} (--debug shows where)")
 
 
+def catalogue_of(ctx: click.Context) -> Catalogue:
+    """What is installed: asked once a process, by whichever part of the command line needs it first."""
+    from zoo.registry.catalogue import Catalogue
+
+    meta = ctx.find_root().meta
+    if CATALOGUE not in meta:
+        meta[CATALOGUE] = Catalogue.installed()
+    found: Catalogue = meta[CATALOGUE]
+    return found
+
+
 def fail(message: str) -> None:
-    """Say what is wrong on stderr and exit with 1."""
-    click.echo(f"Error: {message}", err=True)
+    """Write what is wrong to stderr and exit with 1."""
+    click.echo(f"Error: {as_flags(message)}", err=True)
     sys.exit(1)
 
 
@@ -89,7 +104,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "Warning: " if record.levelno >= logging.WARNING else ""
-        click.echo(prefix + record.getMessage(), err=True)
+        click.echo(prefix + as_flags(record.getMessage()), err=True)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.registry.catalogue import probe
 from zoo.types import Device
 
 
@@ -16,7 +16,7 @@ from zoo.types import Device
 @verbosity_options
 def command(as_json: bool) -> None:
     """Devices: what is installed, what is available here, and why not."""
-    catalogue = Catalogue.installed()
+    catalogue = catalogue_of(click.get_current_context())
     rows = [describe(device) for device in catalogue.devices]
     if as_json:
         print_json(rows)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from zoo.checks.machine import examine
-from zoo.cli.common import json_option, print_json, verbosity_options
-from zoo.registry.catalogue import Catalogue
+from zoo.cli.common import catalogue_of, json_option, print_json, verbosity_options
 
 
 @click.command("doctor")
@@ -15,7 +14,7 @@ from zoo.registry.catalogue import Catalogue
 @verbosity_options
 def command(offline: bool, as_json: bool) -> None:
     """One page about this machine: versions, devices, threads, caches, hub."""
-    sections = examine(Catalogue.installed(), offline=offline)
+    sections = examine(catalogue_of(click.get_current_context()), offline=offline)
     if as_json:
         print_json(sections)
         return

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, precision_option
 from zoo.errors import InputError
-from zoo.settings import PrecisionChoice
+from zoo.settings import ExportSettings, PrecisionChoice, RunSettings
 
 if TYPE_CHECKING:
     from zoo.checks.precision import Measured
-    from zoo.export.prepare import ExportSettings
     from zoo.registry.catalogue import Catalogue
     from zoo.types import Artifact
 
@@ -63,11 +63,15 @@ if TYPE_CHECKING:
     metavar="N",
     help="Queries of the data set to score, 20 candidates each, in both precisions.",
 )
+@exporter_option
+@model_option
 @allow_pickle_option
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @json_option
 @verbosity_options
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     config_path: Path | None,
     output: Path | None,
@@ -79,6 +83,8 @@ def command(
     monolith: bool,
     quality: str | None,
     quality_queries: int,
+    exporter: str,
+    model_options: tuple[tuple[str, str], ...],
     allow_pickle: bool,
     offline: bool,
     as_json: bool,
@@ -93,8 +99,7 @@ def command(
     """
     if quality and precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
-    from zoo.export.prepare import ExportSettings, export
-    from zoo.registry.catalogue import Catalogue
+    from zoo.export.export import export
 
     shapes: dict[str, str | int | bool] = {
         name: value for name, value in (("sequence_length", sequence_length), ("batch_size", batch_size)) if value
@@ -111,8 +116,10 @@ def command(
         shapes=shapes,
         offline=offline,
         allow_pickle=allow_pickle,
+        exporter=exporter,
+        model_options=dict(model_options),
     )
-    catalogue = Catalogue.installed()
+    catalogue = catalogue_of(ctx)
     if not quality:
         _show(export(catalogue, settings), None, as_json)
         return
@@ -153,16 +160,8 @@ def _quality(catalogue: Catalogue, settings: ExportSettings, data: str, queries:
     """The report on what a run in this precision opens."""
     from zoo.checks.precision import measure
     from zoo.evaluation.datasets import MINIATURE, DataRequest
-    from zoo.settings import RunSettings
 
-    run = RunSettings(
-        model=settings.model,
-        config_path=settings.config_path,
-        target=settings.target,
-        precision=settings.precision,
-        offline=settings.offline,
-        allow_pickle=settings.allow_pickle,
-    )
+    run = RunSettings(**{field.name: getattr(settings, field.name) for field in fields(RunSettings)})
     request = DataRequest(
         data_path=None if data == MINIATURE else Path(data), limit=queries, top_k=20, offline=settings.offline
     )

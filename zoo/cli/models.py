@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.errors import ZooError
 from zoo.registry.card import ModelCard
 from zoo.registry.catalogue import Catalogue
@@ -15,7 +15,7 @@ from zoo.registry.catalogue import Catalogue
 @verbosity_options
 def command(as_json: bool) -> None:
     """Models that can be run, from every installed plugin."""
-    catalogue = Catalogue.installed()
+    catalogue = catalogue_of(click.get_current_context())
     rows = [_row(catalogue, name) for name in sorted(catalogue.models)]
     if as_json:
         print_json(rows)

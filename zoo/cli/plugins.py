@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.registry.catalogue import Catalogue
 
 
@@ -13,7 +13,8 @@ from zoo.registry.catalogue import Catalogue
 @verbosity_options
 def command(as_json: bool) -> None:
     """Plugins: what each one brings, and which could not be loaded."""
-    catalogue = Catalogue.installed()
+    catalogue = catalogue_of(click.get_current_context())
+    conflicts = [*catalogue.conflicts(), *_taken(catalogue)]
     rows = [
         {
             "name": record.name,
@@ -26,7 +27,7 @@ def command(as_json: bool) -> None:
         for record in catalogue.plugins
     ]
     if as_json:
-        print_json({"plugins": rows, "conflicts": catalogue.conflicts()})
+        print_json({"plugins": rows, "conflicts": conflicts})
         return
     print_table(
         ("plugin", "distribution", "version", "state", "brings"),
@@ -41,5 +42,16 @@ def command(as_json: bool) -> None:
             for r in catalogue.plugins
         ],
     )
-    for conflict in catalogue.conflicts():
+    for conflict in conflicts:
         click.echo(f"Warning: {conflict}", err=True)
+
+
+def _taken(catalogue: Catalogue) -> list[str]:
+    """Commands of plugins that zoo itself has under the same name."""
+    from zoo.cli import COMMANDS
+
+    return [
+        f"the command '{name}' of the plugin {offer.plugin.label} is left out: zoo has one of that name"
+        for name, offer in catalogue.commands.items()
+        if name in COMMANDS
+    ]

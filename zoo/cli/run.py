@@ -6,26 +6,14 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.common import json_option, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, verbosity_options
+from zoo.cli.device_options import DeviceCommand
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
-from zoo.cli.sdaa import sdaa_options
+from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
-
-
-class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
-    """``KEY=VALUE``"""
-
-    name = "KEY=VALUE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        key, separator, text = str(value).partition("=")
-        if not (key and separator):
-            self.fail(f"'{value}' is not of the form KEY=VALUE", param, ctx)
-        return key.replace("-", "_"), text
 
 
 class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyValue
@@ -45,7 +33,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
         return rows
 
 
-@click.command("run")
+@click.command("run", cls=DeviceCommand)
 @click.argument("model")
 @click.option(
     "--mode",
@@ -121,14 +109,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     show_default=True,
     help="Processes that each load the model and compute on their share of the threads, for machines of many cores.",
 )
-@click.option(
-    "--device-option",
-    "device_options",
-    type=KeyValue(),
-    multiple=True,
-    help="An option of the device itself, repeatable. cpu: arena=on|off, optimization=all|extended|basic|off, "
-    "parallel_batches=auto|one|all. openvino: parallel_batches, the same. sdaa: docs/devices/sdaa.md.",
-)
+@exporter_option
+@model_option
 @click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "off"]),
@@ -137,7 +119,6 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
 )
 @valid_options
-@sdaa_options
 @json_option
 @verbosity_options
 @click.pass_context
@@ -161,7 +142,9 @@ def command(
     offline: bool,
     threads: int | None,
     workers: int,
-    device_options: tuple[tuple[str, str], ...],
+    exporter: str,
+    device_options: dict[str, str],
+    model_options: tuple[tuple[str, str], ...],
     progress: Progress,
     valid: ValidChoices,
     as_json: bool,
@@ -171,6 +154,7 @@ def command(
     Results go to stdout, everything else to stderr.
     """
     check_mode(ctx, mode, data_path, output)
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,
@@ -184,18 +168,23 @@ def command(
         threads=threads,
         workers=workers,
         offline=offline,
-        device_options=dict(device_options),
+        exporter=exporter,
+        device_options=device_options,
+        model_options=dict(model_options),
     )
     if mode == "single":
         from zoo.cli.single import score_pairs
 
-        score_pairs(settings, data_path, output=output, as_json=as_json, normalize=normalize, style=progress)
+        score_pairs(
+            catalogue_of(ctx), settings, data_path, output=output, as_json=as_json, normalize=normalize, style=progress
+        )
         return
     dataset, languages = split_dataset(valid)
-    from zoo.cli.valid import ValidOptions, evaluate
+    from zoo.cli.valid import evaluate_and_tell
     from zoo.evaluation.datasets import DataRequest
+    from zoo.evaluation.harness import EvaluationRequest
 
-    request = DataRequest(
+    data = DataRequest(
         data_path=Path(data_path) if data_path else None,
         dataset=dataset,
         languages=languages,
@@ -205,16 +194,15 @@ def command(
         limit=valid.limit,
         offline=offline,
     )
-    options = ValidOptions(
+    request = EvaluationRequest(
+        data=data,
         output=output,
         overwrite=valid.overwrite,
         long_doc=valid.long_doc,
-        progress=progress,
-        as_json=as_json,
         normalize=normalize,
         rows_given=batch_size is not None,
     )
-    evaluate(settings, request, options)
+    evaluate_and_tell(catalogue_of(ctx), settings, request, style=progress, as_json=as_json)
 
 
 def chosen_rows(given: int | None, mode: str) -> int | None:

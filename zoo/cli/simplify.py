@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.common import verbosity_options
+from zoo.cli.common import catalogue_of, verbosity_options
 
 
 @click.command("simplify")
@@ -47,10 +47,9 @@ def command(file: Path, save_name: Path, save_as_external_data: bool, timeout: i
     random inputs; a file that differs is not kept. Prints the name of the file written.
     """
     from zoo.export.simplify import simplify
-    from zoo.registry.catalogue import Catalogue
 
     simplify(
-        Catalogue.installed(),
+        catalogue_of(click.get_current_context()),
         file,
         save_name,
         external_data=save_as_external_data,

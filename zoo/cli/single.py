@@ -16,7 +16,7 @@ from zoo.files import atomic_write
 from zoo.pairs import PairSource, Record, read_pairs
 from zoo.paths import bundled
 from zoo.registry.catalogue import Catalogue
-from zoo.reranker import open_run
+from zoo.reranker import Reranker
 from zoo.scoring.scorer import Scorer
 from zoo.settings import RunSettings
 from zoo.statistics import sigmoid
@@ -28,6 +28,7 @@ DEMO = "bge-reranker-large_demo.txt"
 
 
 def score_pairs(
+    catalogue: Catalogue,
     settings: RunSettings,
     data_path: str | None,
     *,
@@ -37,22 +38,22 @@ def score_pairs(
     style: Progress,
 ) -> None:
     """Check the whole input, then score it and write a line for each input line as results come in."""
-    catalogue = Catalogue.installed()
     catalogue.card(settings.model)  # a misspelt name is said before a large input is read
     destination = atomic_write(output) if output else nullcontext(sys.stdout)
     with ExitStack() as stack:
         source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))
         total = source.check()
         handle = stack.enter_context(destination)
-        run = stack.enter_context(open_run(catalogue, settings))
+        reranker = stack.enter_context(Reranker.from_settings(settings, catalogue))
+        scorer = stack.enter_context(reranker.exclusive())
         started = time.perf_counter()
-        results = _scored_records(source, run.scorer)
+        results = _scored_records(source, scorer)
         if output is None and sys.stdout.isatty() and style == "auto":
             style = "plain"  # results share the terminal with the bar
         for record, logits in progress(results, total, "scored lines", style):
             handle.write(_json_lines(record, logits) if as_json else _vendor_line(record, logits, normalize))
         handle.flush()
-        _report(run.scorer, time.perf_counter() - started, run.max_length)
+        _report(scorer, time.perf_counter() - started, reranker.max_length)
 
 
 def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record, list[float]]]:
@@ -79,7 +80,7 @@ def _report(scorer: Scorer, seconds: float, max_length: int) -> None:
     if stats.queries_truncated:
         cut += f", {stats.queries_truncated} queries cut"
     logger.info("%d pairs in %.2f s, %.1f pairs/s; %s", stats.pairs, seconds, stats.pairs / max(seconds, 1e-9), cut)
-    on_device = getattr(scorer.session, "device_seconds", None)
+    on_device = scorer.session.device_seconds
     if on_device is not None:
         logger.info("%.3f s of device time by the runtime's own counter, in %d batches", on_device, stats.batches)
     if stats.pairs > 1 and stats.lowest == stats.highest:

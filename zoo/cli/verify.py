@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.device_options import DeviceCommand
+from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import chosen_precision, precision_option
-from zoo.cli.run import KeyValue
-from zoo.cli.sdaa import sdaa_options
+from zoo.cli.threads import bound_tokenizer
 from zoo.errors import ZooError
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
-@click.command("verify")
+@click.command("verify", cls=DeviceCommand)
 @click.argument("model")
 @click.option("--target", metavar="DEVICE", help="Device to verify. Default: the best one available, SDAA first.")
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file, or engine, to verify.")
@@ -54,14 +55,8 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
-@click.option(
-    "--device-option",
-    "device_options",
-    type=KeyValue(),
-    multiple=True,
-    help="An option of the device itself, repeatable.",
-)
-@sdaa_options
+@exporter_option
+@model_option
 @json_option
 @verbosity_options
 @click.pass_context
@@ -82,7 +77,9 @@ def command(
     output: Path | None,
     offline: bool,
     threads: int | None,
-    device_options: tuple[tuple[str, str], ...],
+    exporter: str,
+    device_options: dict[str, str],
+    model_options: tuple[tuple[str, str], ...],
     as_json: bool,
 ) -> None:
     """Check that a device computes what it should, and write a report.
@@ -90,6 +87,7 @@ def command(
     Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and where they can be by PyTorch; the vendor's figures are
     computed and held against their bounds. Exits with 1 where one is exceeded.
     """
+    bound_tokenizer(threads)
     settings = RunSettings(
         model=model,
         ckpt=ckpt,
@@ -100,13 +98,15 @@ def command(
         max_length=shape,
         threads=threads,
         offline=offline,
-        device_options=dict(device_options),
+        exporter=exporter,
+        device_options=device_options,
+        model_options=dict(model_options),
     )
     from zoo.checks.device import verify
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
-    report = verify(settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
+    report = verify(catalogue_of(ctx), settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
     path = output or Path(f"zoo-verify-{model}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:

@@ -1,29 +1,26 @@
-"""Scores already earned: an append-only file, one line a batch.
+"""Scores that have been computed: an append-only file, one line a batch.
 
-A batch is known by a digest of its padded inputs, and its line holds the exact float32 logits that came out. A run that goes on after
+A batch is known by the digest of its padded inputs, and its line holds the exact float32 logits that came out. A run that goes on after
 an interruption makes the same batches in the same order again and takes those it finds from the journal; what it computes
-anew it computes in the very batches an uninterrupted run would have computed. So the results do not depend on where a run was cut, to
-the last bit. What is repeated is tokenising, never the device's work.
+anew it computes in the very batches an uninterrupted run would have computed. So the results do not depend on where a run was
+interrupted, to the last bit. Tokenising is repeated, the device's work never is.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import json
 import os
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
 from zoo.errors import ZooError
-from zoo.registry.hookspecs import hookimpl
-from zoo.types import Scores, Session, Tensors
+from zoo.types import Scores
 
 VERSION = 1
 
@@ -63,9 +60,14 @@ class Journal:
         return len(self._known)
 
     def recall(self, key: str) -> Scores | None:
-        """The scores of the batch called ``key``, or None."""
+        """The scores of the batch called ``key`` or None."""
         packed = self._known.get(key)
-        return None if packed is None else unpacked(packed)
+        if packed is None:
+            return None
+        scores = unpacked(packed)
+        self.recalled += 1
+        self.recalled_rows += len(scores)
+        return scores
 
     def append(self, key: str, scores: Scores) -> None:
         """Keep a batch's scores: when this returns they outlive the process. Raises ZooError where the disk is full."""
@@ -182,89 +184,3 @@ def unpacked(text: str) -> Scores:
 
     scores: Scores = np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32)
     return scores
-
-
-def digest(inputs: Tensors) -> str:
-    """A name for a padded batch: equal for equal inputs, whatever their order."""
-    state = hashlib.blake2b(digest_size=16)
-    for name in sorted(inputs):
-        array = inputs[name]
-        state.update(f"{name} {array.dtype} {array.shape};".encode())
-        state.update(array.tobytes())
-    return state.hexdigest()
-
-
-class Outputs(dict[str, Any]):
-    """A batch's outputs that know which batch they are of; ``scores`` are those the journal had."""
-
-    def __init__(self, outputs: Tensors, key: str, scores: Scores | None = None) -> None:
-        super().__init__(outputs)
-        self.key, self.scores = key, scores
-
-
-class Recalled(Future[Tensors]):
-    """A batch that the journal knew: done from the start, and no work of the device."""
-
-
-class JournalHooks:
-    """The journal as a participant of a run: it answers ``infer`` for batches it knows and writes down the others' scores."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-
-    @hookimpl(tryfirst=True)
-    def infer(self, session: Session, inputs: Tensors) -> Future[Tensors] | None:
-        if not len(self.journal):
-            return None
-        key = digest(inputs)
-        scores = self.journal.recall(key)
-        if scores is None:
-            return None
-        self.journal.recalled += 1
-        self.journal.recalled_rows += len(scores)
-        future = Recalled()
-        future.set_result(Outputs({}, key, scores))
-        return future
-
-    @hookimpl(specname="infer", wrapper=True)
-    def name_batch(self, session: Session, inputs: Tensors) -> Any:
-        future = yield
-        if future is None or isinstance(future, Recalled):
-            return future
-        return _Named(future, digest(inputs))
-
-    @hookimpl(tryfirst=True)
-    def postprocess(self, outputs: Tensors) -> Scores | None:
-        return outputs.scores if isinstance(outputs, Outputs) else None
-
-    @hookimpl(specname="postprocess", wrapper=True)
-    def write_down(self, outputs: Tensors) -> Any:
-        scores = yield
-        if scores is not None and isinstance(outputs, Outputs) and outputs.scores is None:
-            import numpy as np
-
-            scores = np.asarray(scores, dtype=np.float32)
-            if np.isfinite(scores).all():  # what is no score is an error elsewhere, and never kept
-                self.journal.append(outputs.key, scores)
-        return scores
-
-
-class _Named(Future[Tensors]):
-    """Another future's result, marked as the batch ``key``'s. To cancel it is to cancel the other."""
-
-    def __init__(self, inner: Future[Tensors], key: str) -> None:
-        super().__init__()
-        self._inner, self._key = inner, key
-        inner.add_done_callback(self._finish)
-
-    def cancel(self) -> bool:
-        return self._inner.cancel()
-
-    def _finish(self, inner: Future[Tensors]) -> None:
-        if inner.cancelled():
-            super().cancel()
-            self.set_running_or_notify_cancel()
-        elif error := inner.exception():
-            self.set_exception(error)
-        else:
-            self.set_result(Outputs(inner.result(), self._key))

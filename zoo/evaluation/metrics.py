@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.errors import ScoreError
+from zoo.registry.markers import hookimpl
 from zoo.types import Qrels, Run
 
 CUTOFFS = (10, 100)
@@ -21,6 +22,14 @@ TREC = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "
 """Our name of a metric to trec_eval's."""
 PLACES = 5
 """The reference rounds means to this many places."""
+
+
+class MetricHooks:
+    """The reference's metrics as a participant of a run."""
+
+    @hookimpl(trylast=True)
+    def evaluate(self, run: Run, qrels: Qrels) -> dict[str, float]:
+        return evaluate(run, qrels)
 
 
 def evaluate(run: Run, qrels: Qrels) -> dict[str, float]:

@@ -6,6 +6,7 @@ The times are defined in docs/evaluation.md.
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,7 +100,7 @@ def table(results: Iterable[Result]) -> list[str]:
         )
         lines.append(f"  {'metric':<16} {'first stage':>11} {'reranked':>9} {'difference':>10}")
         for name, value in result.reranked.items():
-            before = result.first_stage[name]
+            before = result.first_stage.get(name, math.nan)  # a plugin's metric may have failed on the first stage
             lines.append(f"  {name:<16} {before:>11.5f} {value:>9.5f} {value - before:>+10.5f}")
     return lines
 
@@ -131,13 +132,14 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
     for check in checks:
         verdict = "reproduced" if check["reproduced"] else "NOT reproduced"
         if not check["comparable"]:
-            verdict = "not comparable, because of --limit"
+            verdict = "not comparable, because the queries are limited"
         lines.append(
             f"reference: {check['metric']} on {check['dataset']} is {check['value']} ± {check['tolerance']} "
             f"({check['settings']}; {check['source']}): measured {check['measured']}, {verdict}"
         )
     for result in results:
         collection, ties = result.collection, result.ties
+        lines += [f"warning: {warning}" for warning in result.warnings]
         if collection.missing:
             lines.append(
                 f"{collection.label}: {len(collection.missing)} judged queries have no candidates (the first is "
@@ -160,7 +162,7 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
     if timing.recalled_batches:
         lines.append(
             f"{timing.recalled_batches} of {timing.recalled_batches + timing.batches} batches came from the journal; "
-            "times and rates are those of the others (--overwrite measures all of them)"
+            "times and rates are those of the others (measure all of them with `overwrite`)"
         )
     if timing.batches:
         p50, p90, p99 = timing.latency.values()
@@ -179,6 +181,7 @@ def document(
     timing: Timing,
     batches: Sequence[BatchTime],
     device: Mapping[str, str],
+    plugins: Mapping[str, str],
 ) -> dict[str, Any]:
     """``report.json``: everything that was measured, and what it was measured with."""
     return {
@@ -195,6 +198,7 @@ def document(
         "timing": asdict(timing),
         "slowest_batches": [asdict(batch) for batch in sorted(batches, key=lambda b: -b.seconds)[:10]],
         "versions": {"zoo": zoo.__version__, "python": platform.python_version(), **_versions()},
+        "plugins": dict(plugins),
         "device": dict(device),
         "host": {"platform": platform.platform(), "machine": platform.machine(), "threads": usable_threads()},
     }
@@ -215,9 +219,12 @@ def _result(result: Result) -> dict[str, Any]:
         "first_stage": dict(result.first_stage),
         "reranked": dict(result.reranked),
         "difference": {
-            name: round(value - result.first_stage[name], PLACES) for name, value in result.reranked.items()
+            name: round(value - result.first_stage[name], PLACES)
+            for name, value in result.reranked.items()
+            if name in result.first_stage
         },
         "ties_in_top_10": asdict(result.ties),
+        "warnings": list(result.warnings),
         "per_query": {
             query: {"first_stage": result.first_per_query[query][MAIN], "reranked": values[MAIN]}
             for query, values in result.per_query.items()

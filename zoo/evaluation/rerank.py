@@ -1,25 +1,24 @@
-"""Reranking whole collections with an open run, and what came of it."""
+"""Reranking whole collections with an open model, and the result of it."""
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import zoo
 from zoo.checkpoints.digests import Digests
+from zoo.checkpoints.files import fingerprint, weight_files
 from zoo.evaluation import metrics
 from zoo.evaluation.datasets import Collection, DataRequest
 from zoo.evaluation.longdoc import Chunker, LongDoc, aggregate
 from zoo.paths import zoo_home
 from zoo.registry.stages import Pipeline
-from zoo.reranker import OpenRun
-from zoo.settings import RunSettings
-from zoo.types import Pair, Run
+from zoo.reranker import Reranker
+from zoo.scoring.scorer import Scorer
+from zoo.types import Artifact, Pair, Run
 
 
 class Scored(NamedTuple):
@@ -43,13 +42,15 @@ class Result:
     per_query: Mapping[str, Mapping[str, float]]
     ties: metrics.Ties
     chunks: int
-    """Pairs the device scored: more than the candidates where passages were cut into chunks."""
+    """Pairs the device scored: more than the candidates if passages were cut into chunks."""
+    warnings: tuple[str, ...] = ()
+    """What kept a plugin's metrics out of it."""
 
 
-def rerank(run: OpenRun, collection: Collection, long_doc: LongDoc) -> Iterator[Scored]:
+def rerank(scorer: Scorer, collection: Collection, long_doc: LongDoc, max_length: int) -> Iterator[Scored]:
     """Every candidate's logit, query by query in the first stage's order, as they come in."""
     waiting: deque[tuple[str, str, int]] = deque()
-    chunker = None if long_doc == "truncate" else Chunker(run.pipeline, run.max_length)
+    chunker = None if long_doc == "truncate" else Chunker(scorer.pipeline, max_length)
 
     def pairs() -> Iterator[Pair]:
         for query, candidates in collection.candidates.items():
@@ -60,7 +61,7 @@ def rerank(run: OpenRun, collection: Collection, long_doc: LongDoc) -> Iterator[
                 yield from chunks
 
     logits: list[float] = []
-    for _, logit in run.scorer.score(pairs()):
+    for _, logit in scorer.score(pairs()):
         logits.append(logit)
         if len(logits) == waiting[0][2]:
             query, passage, count = waiting.popleft()
@@ -80,41 +81,48 @@ def collect(collection: Collection, scored: Iterable[Scored]) -> tuple[Run, int]
 
 def judge(pipeline: Pipeline, collection: Collection, reranked: Run, chunks: int) -> Result:
     """Evaluate a reranked run beside the first stage's own scores of the same candidates."""
+    before = pipeline.evaluate(collection.candidates, collection.qrels)
+    after = pipeline.evaluate(reranked, collection.qrels)
     return Result(
         collection=collection,
         run=reranked,
-        first_stage=pipeline.evaluate(collection.candidates, collection.qrels),
-        reranked=pipeline.evaluate(reranked, collection.qrels),
+        first_stage=before.metrics,
+        reranked=after.metrics,
         first_per_query=metrics.per_query(collection.candidates, collection.qrels),
         per_query=metrics.per_query(reranked, collection.qrels),
         ties=metrics.ties(reranked, collection.qrels),
         chunks=chunks,
+        warnings=tuple(dict.fromkeys([*before.warnings, *after.warnings])),
     )
 
 
 def identity(
-    run: OpenRun, settings: RunSettings, request: DataRequest, collections: Iterable[Collection], long_doc: LongDoc
+    reranker: Reranker, rows: int | None, request: DataRequest, collections: Iterable[Collection], long_doc: LongDoc
 ) -> dict[str, Any]:
-    """All that decides the scores: what a journal must have been written with to be gone on with."""
+    """All that decides the scores: what a journal must have been written with to be continued."""
     collections = list(collections)
     digests = Digests(zoo_home() / "digests.json")
+    folder = reranker.checkpoint.folder
+    tokenizer = folder / "tokenizer.json"
     return {
         "zoo": zoo.__version__,
-        "model": run.card.name,
-        "weights": weights_hash(run.artifact.model, digests),
-        "tokenizer": digests.of(run.checkpoint.folder / "tokenizer.json"),
-        "device": run.device.name,
-        "device options": dict(settings.device_options),
-        "precision": run.precision,
-        "batch size": run.scorer.batch_size or "auto",
-        "max length": run.max_length,
-        "query max length": settings.query_max_length,
+        "model": reranker.card.name,
+        "model options": dict(reranker.model_options),
+        "weights": weights_hash(reranker.artifact, digests),
+        "tokenizer": digests.of(tokenizer) if tokenizer.is_file() else "none",
+        "device": reranker.device_name,
+        "device options": dict(reranker.settings.device_options),
+        "precision": reranker.precision,
+        "batch size": rows or "auto",
+        "max length": reranker.max_length,
+        "query max length": reranker.settings.query_max_length,
         "long documents": long_doc,
         "data set": collections[0].dataset,
         "languages": [collection.language for collection in collections],
         "split": request.split,
         "top k": request.top_k,
         "limit": request.limit,
+        **{f"plugin ({part})": owner for part, owner in reranker.pipeline.owners.items()},
         **{
             f"{collection.label} {name}": digest
             for collection in collections
@@ -123,11 +131,14 @@ def identity(
     }
 
 
-def weights_hash(model: Path, digests: Digests) -> str:
-    """sha256 over a model file and the files beside it that it names (external data)."""
-    digest = hashlib.sha256(digests.of(model).encode())
-    with model.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for path in sorted(model.parent.iterdir()):
-            if path != model and path.is_file() and content.find(path.name.encode()) >= 0:
-                digest.update(f"{path.name} {digests.of(path)}".encode())
-    return digest.hexdigest()
+def weights_hash(artifact: Artifact | None, digests: Digests) -> str:
+    """sha256 over what the device has opened, whatever form it has, and the files it borrows weights from."""
+    if artifact is None:
+        return "none"
+    if artifact.is_checkpoint:
+        parts = [digests.of(path) for path in weight_files(artifact.model)]
+    elif artifact.borrowed:
+        parts = [digests.of(artifact.model), *(digests.of(path) for path in artifact.borrowed.values())]
+    else:
+        return fingerprint(artifact.model, digests)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from zoo.evaluation.journal import Recalled
-from zoo.registry.hookspecs import hookimpl
-from zoo.types import Pair, Session, Tensors
+from zoo.registry.markers import hookimpl
+from zoo.types import BatchInfo, Pair, Session, Tensors
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,12 @@ class Stopwatch:
                 self.postprocess += time.perf_counter() - started
 
     @hookimpl(specname="infer", wrapper=True)
-    def time_infer(self, session: Session, inputs: Tensors) -> Any:
+    def time_infer(self, session: Session, inputs: Tensors, batch: BatchInfo) -> Any:
         submitted = time.perf_counter()
         future: Future[Tensors] | None = yield
-        if future is None or isinstance(future, Recalled):
+        if future is None:
             return future
         rows, length = next(iter(inputs.values())).shape[:2]
-        mask = inputs.get("attention_mask")
-        tokens = int(mask.sum()) if mask is not None else rows * length
         parallel_batches = session.shape_rule.parallel_batches
         with self._lock:
             if not self._in_flight:
@@ -78,7 +75,7 @@ class Stopwatch:
                 begun = max(
                     submitted, self._done[-parallel_batches] if len(self._done) >= parallel_batches else submitted
                 )
-                self.batches.append(BatchTime(rows, length, tokens, now - begun))
+                self.batches.append(BatchTime(rows, length, batch.tokens, now - begun))
                 self._done = [*self._done[-parallel_batches + 1 :], now] if parallel_batches > 1 else [now]
                 self._in_flight -= 1
                 self._quiet = now

@@ -1,7 +1,7 @@
-"""From a checkpoint, or a model file, to the file a device opens: made once by the ``export`` hook, then kept.
+"""From a checkpoint, or a model file, to what a device opens: made once by the ``export`` hook, then kept.
 
-An artifact's key is made of what it is made from (sha256 of the weights and of config.json), how (recipe, options, task), by whom
-(the plugins that implement ``export``) and, where ONNX Runtime wrote the graph, of its version. The versions of torch and optimum
+An artifact's key is made of what it is made from (sha256 of the weights and of config.json), how (names and versions of the steps,
+options, head) and, if a step writes operators of ONNX Runtime's own, of its minor version. The versions of torch and optimum
 are recorded and are not part of the key: a file that was proven stays right, and stays usable when the export extra is gone.
 """
 
@@ -13,7 +13,7 @@ import logging
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,16 +22,15 @@ from zoo.checkpoints.digests import Digests
 from zoo.checkpoints.files import float32_bytes, has_pickled, has_safetensors, model_files, onnx_file, weight_files
 from zoo.errors import InputError, NotInstalledError, PluginError, ZooError
 from zoo.export import manifest
-from zoo.export import steps as recipes
-from zoo.export.manifest import FileRecord, Manifest
+from zoo.export.manifest import Borrowed, FileRecord, Manifest
+from zoo.export.modules import runtime_version
+from zoo.export.run_steps import Plan, plan_of
+from zoo.export.steps import EXPORT, Steps, space_needed
 from zoo.export.store import Entry, Store
 from zoo.registry.stages import Pipeline
-from zoo.types import Artifact, Checkpoint, ExportRequest, Precision
+from zoo.types import Artifact, Checkpoint, ExportRequest, Head, Precision
 
 logger = logging.getLogger(__name__)
-
-MADE_BY_RUNTIME = ("fuse", "half", "quantise", "quantise-unsigned")
-"""Steps whose result holds operators of ONNX Runtime's own, which may change with its version."""
 
 NO_PART_OF_KEY = ("timeout", "memory")
 
@@ -46,162 +45,236 @@ class BuildRequest:
     task: str = "text-classification"
     checkpoint: Checkpoint | None = None
     source: Path | None = None
+    head: Head = field(default_factory=dict)
+    exporter: str = ""
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
 
     @property
     def served_by(self) -> str:
         return self.checkpoint.served_by if self.checkpoint and not self.source else f"the file {self.source}"
 
-    def inputs(self) -> list[Path]:
-        """The files whose content decides what comes out."""
+    def inputs(self) -> dict[str, Path]:
+        """The files whose content decides the result, by name."""
         if self.source:
-            return model_files(self.source)
-        assert self.checkpoint
-        return [self.checkpoint.folder / "config.json", *weight_files(self.checkpoint.folder)]
+            paths = model_files(self.source)
+        else:
+            assert self.checkpoint
+            paths = [self.checkpoint.folder / "config.json", *weight_files(self.checkpoint.folder)]
+        return {path.name: path for path in paths}
+
+    def for_hook(self, folder: Path) -> ExportRequest:
+        """The same as the ``export`` hook gets it."""
+        return ExportRequest(
+            checkpoint=self.checkpoint, source=self.source, task=self.task, recipe=self.recipe, precision=self.precision,
+            head=self.head, exporter=self.exporter, options=self.options, folder=folder,
+        )  # fmt: skip
 
 
-def obtain(pipeline: Pipeline, order: BuildRequest) -> Artifact:
-    """The file inside the checkpoint where it is what the recipe asks for, else the cached or newly made one."""
-    folder = order.checkpoint.folder if order.checkpoint and not order.source else None
-    exported = onnx_file(folder) if folder else None
-    if folder is None or exported is None:
-        return make(pipeline, order)
-    steps = tuple(step for step in order.recipe if step != "export")
-    written = _written_by_zoo(exported)
-    done = tuple(step for step in written.recipe if step != "export") if written else None
-    if written and (written.precision, done) == (order.precision, steps):
-        steps = ()
-    elif written and written.precision != "fp32":
-        if not (has_safetensors(folder) or has_pickled(folder)):
-            raise ZooError(
-                f"{exported} was made for {written.precision} by {', '.join(written.recipe)}, and {order.precision} takes "
-                f"{', '.join(order.recipe)} on this machine; to make that, {folder} needs its weights, model.safetensors"
-            )
-        return make(pipeline, order)  # it was made for another purpose; the weights decide
-    elif set(steps) <= recipes.ONLY_FASTER:
-        steps = ()  # a file that is there is run at once
-    if steps and _possible(pipeline, steps, needed=bool(recipes.for_file(steps))):
-        return make(pipeline, replace(order, source=exported, recipe=steps))
-    origin = f"in the checkpoint, {order.served_by}"
-    return Artifact(model=exported, precision=recipes.precision_made(order.recipe, order.precision), origin=origin)
+class Builder:
+    """Finds artifacts in the store, or has them made."""
 
+    def __init__(self, pipeline: Pipeline, steps: Steps, store: Store | None = None) -> None:
+        self._pipeline, self.steps, self._store = pipeline, steps, store or Store()
 
-def make(pipeline: Pipeline, order: BuildRequest, store: Store | None = None) -> Artifact:
-    """The artifact of ``order``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
-    store = store or Store()
-    order = replace(order, precision=recipes.precision_made(order.recipe, order.precision))
-    inputs = {path.name: path for path in order.inputs()}
-    key = _key(order, {name: store.digests.of(path) for name, path in inputs.items()}, pipeline.exporters())
-    if found := _usable(store.find(key)):
-        return found
-    with store.locked(key):
-        if found := _usable(store.find(key), quiet=True):
-            return found
-        size = sum(path.stat().st_size for path in inputs.values())
-        weights = size if order.source or not order.checkpoint else float32_bytes(order.checkpoint.folder)
-        with store.filling(key, recipes.space_needed(order.recipe, weights)) as folder:
-            made = _export(pipeline, order, folder, key, store.digests, inputs)
-            place = store.publish(made, folder)
-            logger.info("made %s in %.0f s", place, made.seconds)
-            entry = Entry(key=key, folder=place, manifest=made)
-    artifact = _usable(entry)
-    assert artifact
-    return replace(artifact, origin=f"made now from {order.served_by}")
+    def obtain(self, request: BuildRequest) -> Artifact:
+        """The checkpoint itself for a recipe of no steps; the file inside it if that is what the recipe asks for; else a made one."""
+        folder = request.checkpoint.folder if request.checkpoint and not request.source else None
+        if folder and not request.recipe:
+            return _itself(request, folder)
+        exported = onnx_file(folder) if folder else None
+        if folder is None or exported is None:
+            return self.make(request)
+        steps = tuple(name for name in self.steps.named(request.recipe) if name != EXPORT)
+        has_weights = has_safetensors(folder) or has_pickled(folder)
+        written = _written_by_zoo(exported)
+        done = tuple(name for name in self.steps.named(written.recipe) if name != EXPORT) if written else None
+        if written and (written.precision, done) == (request.precision, steps):
+            steps = ()
+        elif written and written.precision != "fp32":
+            if not has_weights:
+                raise ZooError(
+                    f"{exported} was made for {written.precision} by {', '.join(written.recipe)}, and {request.precision} takes "
+                    f"{', '.join(request.recipe)} on this machine; to make that, {folder} needs its weights, model.safetensors"
+                )
+            return self.make(request)  # it was made for another purpose; the weights decide
+        elif self.steps.only_faster(steps):
+            steps = ()  # a file that is there is run at once
+        if steps and self._possible(steps):
+            return self.make(replace(request, source=exported, recipe=steps))
+        origin = f"in the checkpoint, {request.served_by}"
+        made = self.steps.precision_made(request.recipe, request.precision)
+        return Artifact(model=exported, precision=made, origin=origin, head=request.head)
 
-
-def _export(
-    pipeline: Pipeline, order: BuildRequest, folder: Path, key: str, digests: Digests, inputs: Mapping[str, Path]
-) -> Manifest:
-    """Have the hook fill ``folder``, and describe what it did."""
-    started = time.monotonic()
-    made = pipeline.export(
-        ExportRequest(
-            checkpoint=order.checkpoint,
-            source=order.source,
-            task=order.task,
-            recipe=order.recipe,
-            precision=order.precision,
-            options=order.options,
-            folder=folder,
+    def make(self, request: BuildRequest) -> Artifact:
+        """The artifact of ``request``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
+        store, steps = self._store, self.steps
+        request = replace(
+            request,
+            recipe=steps.named(request.recipe),
+            precision=steps.precision_made(request.recipe, request.precision),
         )
-    )
-    if made.model.parent != folder or not made.model.is_file():
-        raise PluginError(f"export gave {made.model}, which is no file in the folder it was to write to ({folder})")
-    strange = [path.name for path in folder.iterdir() if not path.is_file()]
-    if strange:
-        raise PluginError(f"export left {', '.join(strange)} in its folder; an artifact is made of files only")
-    for path in folder.iterdir():
-        path.chmod(0o644)  # onnx writes external data for its owner alone
-    return Manifest(
-        format=manifest.FORMAT,
-        key=key,
-        model=order.name,
-        revision=order.checkpoint.revision if order.checkpoint else None,
-        source=order.served_by,
-        weights={name: FileRecord.of(path, digests) for name, path in inputs.items()},
-        task=order.task,
-        recipe=list(order.recipe),
-        options=dict(order.options),
-        precision=made.precision,
-        graph=made.model.name,
-        files={path.name: FileRecord.of(path, digests) for path in sorted(folder.iterdir())},
-        steps=list(made.steps),
-        versions={"python": platform.python_version(), **made.versions},
-        machine=f"{platform.system()} {platform.machine()}",
-        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - started, 3),
-        peak_memory=max((step.peak_memory for step in made.steps), default=0),
-    )
+        inputs = request.inputs()
+        asked = request.for_hook(store.root)
+        custom = self._pipeline.custom_exporter(asked)
+        if not custom:
+            steps.check(request.recipe, from_file=request.source is not None)
+        plan = Plan(()) if custom else plan_of(steps, asked)
+        key = _key(request, {name: store.digests.of(path) for name, path in inputs.items()}, plan, custom)
+        if found := self._usable(store.find(key), inputs):
+            return found
+        with store.locked(key):
+            if found := self._usable(store.find(key), inputs, quiet=True):
+                return found
+            with store.filling(key, self._space(request, inputs, plan)) as folder:
+                exporter = custom or next((step.exporter for step in plan.steps if step.exporter), "")
+                made = self._export(request, folder, key, inputs, exporter)
+                place = store.publish(made, folder)
+                logger.info("made %s in %.0f s", place, made.seconds)
+                entry = Entry(key=key, folder=place, manifest=made)
+        artifact = self._usable(entry, inputs)
+        assert artifact
+        return replace(artifact, origin=f"made now from {request.served_by}")
+
+    def check(self, request: BuildRequest) -> None:
+        """Raises ZooError if it is known already that ``make`` could not do this: before gigabytes are fetched for it."""
+        asked = request.for_hook(self._store.root)
+        if not request.recipe or self._pipeline.custom_exporter(asked):
+            return
+        self.steps.check(request.recipe, from_file=request.source is not None)
+        plan = plan_of(self.steps, asked)
+        self.steps.check_modules([name for name in request.recipe if name not in plan.covered])
+
+    def _possible(self, steps: tuple[str, ...]) -> bool:
+        try:
+            self.steps.check_modules(steps)
+        except NotInstalledError as error:
+            if self.steps.for_file(steps):
+                raise
+            logger.info("the model file is used as it is, without %s: %s", " and ".join(steps), error)
+            return False
+        return True
+
+    def _space(self, request: BuildRequest, inputs: Mapping[str, Path], plan: Plan) -> int:
+        size = sum(path.stat().st_size for path in inputs.values())
+        weights = size if request.source or not request.checkpoint else float32_bytes(request.checkpoint.folder)
+        return space_needed(plan.steps, weights) if plan.steps else int(1.1 * weights)
+
+    def _export(
+        self, request: BuildRequest, folder: Path, key: str, inputs: Mapping[str, Path], exporter: str
+    ) -> Manifest:
+        """Have the hook fill ``folder``, and describe what it did."""
+        started, digests = time.monotonic(), self._store.digests
+        made = self._pipeline.export(request.for_hook(folder))
+        if made.model.parent != folder or not made.model.is_file():
+            raise PluginError(
+                f"export gave {made.model}, which is not a file in the folder it was to write to ({folder})"
+            )
+        strange = [path.name for path in folder.iterdir() if not path.is_file()]
+        if strange:
+            raise PluginError(f"export left {', '.join(strange)} in its folder; an artifact is made of files only")
+        own = [path for path in sorted(folder.iterdir()) if path.name not in made.borrowed]
+        for path in own:
+            path.chmod(0o644)  # onnx writes external data for its owner alone
+        return Manifest(
+            format=manifest.FORMAT,
+            key=key,
+            model=request.name,
+            revision=request.checkpoint.revision if request.checkpoint else None,
+            source=request.served_by,
+            weights={name: FileRecord.of(path, digests) for name, path in inputs.items()},
+            task=request.task,
+            head=dict(request.head),
+            recipe=list(request.recipe),
+            exporter=exporter,
+            options=dict(request.options),
+            plugins=self._pipeline.owners,
+            precision=made.precision,
+            graph=made.model.name,
+            files={path.name: FileRecord.of(path, digests) for path in own},
+            borrowed={name: _borrowed(path, inputs, digests) for name, path in made.borrowed.items()},
+            weights_folder=str(made.weights_folder or ""),
+            steps=list(made.steps),
+            versions={"python": platform.python_version(), **made.versions},
+            machine=f"{platform.system()} {platform.machine()}",
+            made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 3),
+            peak_memory=max((step.peak_memory for step in made.steps), default=0),
+        )
+
+    def _usable(self, entry: Entry | None, inputs: Mapping[str, Path], *, quiet: bool = False) -> Artifact | None:
+        if entry is None:
+            return None
+        if entry.damage or entry.manifest is None:
+            if not quiet:
+                logger.warning("the cached %s is damaged (%s): making it again", entry.folder, entry.damage)
+            return None
+        found = entry.manifest
+        borrowed = {name: Path(weights.path) for name, weights in found.borrowed.items()}
+        for name, weights in found.borrowed.items():
+            if not _same_file(borrowed[name], inputs.get(weights.input)):
+                logger.debug("the weights that %s was made from lie elsewhere now: making it again", entry.folder)
+                return None
+        entry.touch()
+        return Artifact(
+            model=entry.folder / found.graph,
+            precision=found.precision,
+            origin=f"cached, made {found.made_at} from {found.source}",
+            head=found.head,
+            weights_folder=Path(found.weights_folder) if found.weights_folder else None,
+            borrowed=borrowed,
+            steps=tuple(found.steps),
+            versions=found.versions,
+        )
 
 
-def _usable(entry: Entry | None, *, quiet: bool = False) -> Artifact | None:
-    if entry is None:
-        return None
-    if entry.damage or entry.manifest is None:
-        if not quiet:
-            logger.warning("the cached %s is damaged (%s): making it again", entry.folder, entry.damage)
-        return None
-    found = entry.manifest
-    entry.touch()
+def _itself(request: BuildRequest, folder: Path) -> Artifact:
+    if not has_safetensors(folder):
+        raise ZooError(f"{folder} has no *.safetensors, and the device opens the checkpoint itself")
     return Artifact(
-        model=entry.folder / found.graph,
-        precision=found.precision,
-        origin=f"cached, made {found.made_at} from {found.source}",
-        steps=tuple(found.steps),
-        versions=found.versions,
+        model=folder,
+        is_checkpoint=True,
+        precision=request.precision,
+        origin=f"the checkpoint, {request.served_by}",
+        head=request.head,
     )
 
 
-def _key(order: BuildRequest, digests: Mapping[str, str], exporters: Sequence[str]) -> str:
-    """A readable name and 16 hexadecimal digits over everything that decides the content."""
-    options = {name: value for name, value in order.options.items() if name not in NO_PART_OF_KEY}
-    parts = [manifest.FORMAT, sorted(digests.items()), order.task, order.recipe, order.precision, options, exporters]
-    if any(step in MADE_BY_RUNTIME for step in order.recipe):
-        parts.append(_runtime_version())
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', order.name)}-{order.precision}-{digest[:16]}"
+def _borrowed(path: Path, inputs: Mapping[str, Path], digests: Digests) -> Borrowed:
+    known = next((name for name, place in inputs.items() if _same_file(path, place)), "")
+    return Borrowed(path=str(path), size=path.stat().st_size, sha256=digests.of(path), input=known)
 
 
-def _runtime_version() -> str:
-    import onnxruntime
-
-    return ".".join(str(onnxruntime.__version__).split(".")[:2])
-
-
-def _written_by_zoo(exported: Path) -> Manifest | None:
-    """The manifest beside an exported file, where ``zoo export`` wrote it."""
+def _same_file(path: Path, other: Path | None) -> bool:
     try:
-        return manifest.read(exported.parent)
+        return other is not None and path.samefile(other)
+    except OSError:
+        return False
+
+
+def _key(request: BuildRequest, digests: Mapping[str, str], plan: Plan, custom: str) -> str:
+    """A readable name and 16 hexadecimal digits over everything that decides the content."""
+    options = {name: value for name, value in request.options.items() if name not in NO_PART_OF_KEY}
+    steps = [custom] if custom else [(step.name, step.exporter, step.version) for step in plan.steps]
+    head = sorted(request.head.items())
+    parts = [
+        manifest.FORMAT,
+        sorted(digests.items()),
+        request.task,
+        head,
+        request.recipe,
+        steps,
+        request.precision,
+        options,
+    ]
+    if any(step.runtime_ops for step in plan.steps):
+        parts.append(runtime_version())
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', request.name)}-{request.precision}-{digest[:16]}"
+
+
+def _written_by_zoo(exported: Path) -> manifest.Written | None:
+    """The manifest beside an exported file, if ``zoo export`` wrote it."""
+    try:
+        return manifest.read_any(exported.parent)
     except InputError:
         return None
-
-
-def _possible(pipeline: Pipeline, steps: tuple[str, ...], *, needed: bool) -> bool:
-    try:
-        pipeline.export_check(steps)
-    except NotInstalledError as error:
-        if needed:
-            raise
-        logger.info("the model file is used as it is, without %s: %s", " and ".join(steps), error)
-        return False
-    return True

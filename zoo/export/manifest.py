@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,9 +15,11 @@ from zoo.checkpoints.digests import Digests
 from zoo.errors import InputError
 from zoo.types import Precision, StepReport
 
+T = TypeVar("T")
+
 NAME = "manifest.json"
-FORMAT = 1
-"""Part of every key: raised when the same recipe makes something else than before."""
+FORMAT = 2
+"""Part of every key: raised when what a manifest says, or what a key is made of, changes."""
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,15 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, path: Path, digests: Digests) -> FileRecord:
         return cls(size=path.stat().st_size, sha256=digests.of(path))
+
+
+class Borrowed(msgspec.Struct, frozen=True, kw_only=True):
+    """A file outside the artifact that it reads weights from. ``input`` is its name among the files the artifact was made from."""
+
+    path: str
+    size: int
+    sha256: str
+    input: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +54,22 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Who served the weights."""
     weights: dict[str, FileRecord]
     task: str
+    head: dict[str, str | int | float | bool | None]
+    """What the architecture's options decided of the graph."""
     recipe: list[str]
+    exporter: str
+    """Who did the step ``export``, or the plugin that made the file in place of the steps."""
     options: dict[str, str | int | bool]
+    plugins: dict[str, str]
+    """Plugin, distribution and version of everybody who took part, by the part they had."""
     precision: Precision
     graph: str
     """The file a device opens, one of ``files``."""
     files: dict[str, FileRecord]
+    borrowed: dict[str, Borrowed]
+    """Files that the graph reads weights from where they are, by the name the graph gives them."""
+    weights_folder: str
+    """Where the graph's external data lies if not beside it."""
     steps: list[StepReport]
     versions: dict[str, str]
     machine: str
@@ -60,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Bytes of its own files together; borrowed weights are not its own."""
         return sum(record.size for record in self.files.values())
 
 
@@ -76,18 +97,37 @@ def as_builtins(manifest: Manifest) -> dict[str, Any]:
     return content
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What the manifests of every format say: enough to tell what a file beside one was made for."""
+
+    format: int
+    precision: Precision = "fp32"
+    recipe: list[str] = []
+
+
 def read(folder: Path) -> Manifest:
-    """Raises InputError where there is none, or none this version understands."""
+    """Raises InputError if there is none, or none of this version's format."""
     path = folder / NAME
+    written = read_any(folder)
+    if written.format != FORMAT:
+        raise InputError(
+            path, None, f"was written by another version of zoo (format {written.format}; this version reads {FORMAT})"
+        )
+    return _decoded(path, Manifest)
+
+
+def read_any(folder: Path) -> Written:
+    """What a manifest of any version says. Raises InputError if there is none."""
+    return _decoded(folder / NAME, Written)
+
+
+def _decoded(path: Path, kind: type[T]) -> T:
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise InputError(path, None, f"is no manifest: {error}") from error
-    if manifest.format != FORMAT:
-        raise InputError(path, None, f"has format {manifest.format}; this version reads {FORMAT}")
-    return manifest
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(path, None, f"is not a manifest: {error}") from error
 
 
 def damage(manifest: Manifest, folder: Path, digests: Digests, *, fresh: bool = False) -> str:

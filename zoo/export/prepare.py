@@ -1,129 +1,181 @@
-"""``zoo export``: a checkpoint's model file for a device, into the cache and, where asked for, into a folder of its own."""
+"""From a user's settings to everything that exists before a session is opened: card, device, checkpoint, model, artifact."""
 
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from zoo import precision as precisions
-from zoo.checkpoints.files import TOKENIZER_PATTERNS, has_pickled, has_safetensors, onnx_file
-from zoo.checkpoints.sources import Requirements, find_checkpoint
+from zoo.checkpoints.sources import CheckpointRequest, find_checkpoint
 from zoo.errors import ZooError
-from zoo.export import build
-from zoo.export import steps as recipes
-from zoo.export.build import BuildRequest
+from zoo.export.build import Builder, BuildRequest
+from zoo.export.run_steps import DefaultExport
+from zoo.export.steps import Steps
+from zoo.registry.architecture import Architecture, ArchitectureFactory, Requirements
+from zoo.registry.card import ModelCard
 from zoo.registry.catalogue import Catalogue
+from zoo.registry.choose import choose_device, choose_precision, device_options, model_options
+from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
-from zoo.reranker import check_exporter, choose_precision
-from zoo.settings import PrecisionChoice
+from zoo.settings import DEFAULT_LENGTH, RunSettings
 from zoo.types import Artifact, Checkpoint, Device, Precision
 
 logger = logging.getLogger(__name__)
-
-GRAPHS = {"none": ((), {}), "O1": ((), {"optimize": "O1"}), "O2": (("fuse",), {})}
-"""``--optimize``: the steps it stands for, and what optimum is told. Optimum's O2 and the step fuse make the same graph."""
+Options: TypeAlias = Mapping[str, "str | int | bool"]
+RecipeOf: TypeAlias = "Callable[[Device, Precision, Checkpoint | None], tuple[str, ...]]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """What a user asked for. ``shapes`` are those of the trace, as optimum names them; ``optimize`` None is the device's own recipe."""
+class Prepared:
+    """A model on a device, ready to have its artifact made and opened. ``device`` is None for an architecture that needs no session."""
 
-    model: str
-    config_path: Path | None = None
-    output: Path | None = None
-    target: str | None = None
-    precision: PrecisionChoice | None = None
-    optimize: str | None = None
-    shapes: Mapping[str, str | int | bool] = field(default_factory=dict)
-    offline: bool = False
-    allow_pickle: bool = False
+    card: ModelCard
+    device: Device | None
+    selector: str
+    device_options: Mapping[str, str]
+    model_options: Mapping[str, str]
+    precision: Precision
+    precision_reason: str
+    max_length: int
+    checkpoint: Checkpoint
+    model: Architecture
+    pipeline: Pipeline
+    request: BuildRequest
+    builder: Builder
 
-
-def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
-    """The model file, made or found in the cache. The device need not be here. Raises ZooError."""
-    card = catalogue.card(settings.model)
-    architecture = catalogue.architecture(card.architecture)
-    device = catalogue.device(settings.target.partition(":")[0]) if settings.target else catalogue.default_device()
-    precision = (
-        precisions.exact(device) if settings.precision == "auto" else choose_precision(device, settings.precision)
-    )
-    recipe, options = _recipe(device, precision, settings)
-    recipes.check(recipe)
-    if settings.output is not None:
-        _check_output(settings.output)
-    if settings.config_path is None:  # before gigabytes are fetched
-        check_exporter(catalogue, device, architecture, recipe)
-
-    want = Requirements(weights=True, offline=settings.offline, pickled=settings.allow_pickle)
-    checkpoint = find_checkpoint(card, want, settings.config_path)
-    if settings.precision == "auto":
-        precision, reason = precisions.choose(card.name, checkpoint, device)
-        logger.info("precision: %s", reason)
-        recipe, options = _recipe(device, precision, settings)
-        recipes.check(recipe)
-    length = min(512, card.max_length)
-    model = architecture(card, checkpoint, max_length=length, query_max_length=length)
-    pipeline = Pipeline.of(catalogue, device, model)
-    order = BuildRequest(
-        name=settings.model, checkpoint=checkpoint, task=model.task, recipe=recipe, precision=precision, options=options
-    )
-    order = order if _has_weights(checkpoint.folder, settings) else _from_file(order, checkpoint)
-    check_exporter(catalogue, device, architecture, order.recipe)
-    artifact = build.make(pipeline, order)
-    return _copy(artifact, checkpoint, settings.output) if settings.output else artifact
+    def artifact(self, ckpt: Path | None = None) -> Artifact:
+        """What the device is to open: ``ckpt`` with the steps its precision needs, else what the checkpoint gives."""
+        if ckpt is None:
+            return self.builder.obtain(self.request)
+        steps = self.builder.steps.for_file(self.request.recipe) if ckpt.suffix == ".onnx" else ()
+        if steps:
+            return self.builder.make(replace(self.request, source=ckpt.absolute(), recipe=steps))
+        return Artifact(model=ckpt, precision="fp32", origin="the model file given", head=self.request.head)
 
 
-def _recipe(
-    device: Device, precision: Precision, settings: ExportSettings
-) -> tuple[tuple[str, ...], dict[str, str | int | bool]]:
-    recipe, options = device.recipe(precision), dict(settings.shapes)
-    if settings.optimize is not None:
-        steps, told = GRAPHS[settings.optimize]
-        recipe = ("export", *steps, *(step for step in recipe if step in recipes.CHANGES_PRECISION))
-        options |= told
-    return recipe, options
+class Preparation:
+    """One call of ``prepare``: what is known before the checkpoint is found, and what follows from it."""
 
+    def __init__(self, catalogue: Catalogue, settings: RunSettings, *, device_here: bool, options: Options) -> None:
+        self._catalogue, self._settings, self._options = catalogue, settings, options
+        self.card = catalogue.card(settings.model)
+        self.architecture: ArchitectureFactory = catalogue.architecture(self.card.architecture)
+        self.requires: Requirements = getattr(self.architecture, "requires", Requirements())
+        self.model_options = model_options(self.card, self.architecture, settings.model_options)
+        self.steps = Steps(catalogue.steps)
+        self.device: Device | None = None
+        self.selector, self.device_options = "", dict[str, str]()
+        self.precision: Precision = "fp32"
+        self.max_length = settings.max_length or min(DEFAULT_LENGTH, self.card.max_length)
+        if self.requires.session:
+            self.device, self.selector = choose_device(catalogue, settings.target, available=device_here)
+            self.device_options = device_options(self.device, settings.device_options)
+            asked = settings.precision
+            self.precision = precisions.exact(self.device) if asked == "auto" else choose_precision(self.device, asked)
+        elif settings.target:
+            logger.info("'%s' computes by itself and needs no device", self.card.name)
 
-def _has_weights(folder: Path, settings: ExportSettings) -> bool:
-    return has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))
+    def prepared(self, recipe_of: RecipeOf | None = None) -> Prepared:
+        settings = self._settings
+        _check_files(settings, self.device)
+        if self.card.notice:
+            logger.warning("%s", self.card.notice)
+        self._recipe_of = recipe_of or _recipe_of_device
+        checkpoint = find_checkpoint(
+            self.card,
+            CheckpointRequest(
+                requires=self.requires,
+                weights=self.requires.weights and settings.ckpt is None,
+                offline=settings.offline,
+                pickled=settings.allow_pickle,
+                before_download=self._check_export,
+            ),
+            settings.config_path,
+        )
+        reason = ""
+        if settings.precision == "auto" and self.device:
+            self.precision, reason = precisions.choose(self.card.name, checkpoint, self.device)
+            logger.info("precision: %s", reason)
+        model, pipeline, builder, request = self._opened(checkpoint)
+        return Prepared(
+            card=self.card,
+            device=self.device,
+            selector=self.selector,
+            device_options=self.device_options,
+            model_options=self.model_options,
+            precision=self.precision,
+            precision_reason=reason,
+            max_length=self.max_length,
+            checkpoint=checkpoint,
+            model=model,
+            pipeline=pipeline,
+            request=request,
+            builder=builder,
+        )
 
+    def _opened(self, checkpoint: Checkpoint) -> tuple[Architecture, Pipeline, Builder, BuildRequest]:
+        model = self.architecture(
+            self.card,
+            checkpoint,
+            max_length=self.max_length,
+            query_max_length=self._settings.query_max_length,
+            **({"options": self.model_options} if self.model_options else {}),
+        )
+        pipeline = Pipeline.of(self._catalogue, self.device, model, self.card.architecture)
+        pipeline.join(Participant("exporter", DefaultExport(self.steps)))
+        recipe = self._recipe_of(self.device, self.precision, checkpoint) if self.device else ()
+        request = BuildRequest(
+            name=self.card.name,
+            checkpoint=checkpoint,
+            task=model.task,
+            recipe=self.steps.named(recipe),
+            precision=self.precision,
+            head=model.head,
+            exporter=self._settings.exporter,
+            options=self._options,
+        )
+        return model, pipeline, Builder(pipeline, self.steps), request
 
-def _from_file(order: BuildRequest, checkpoint: Checkpoint) -> BuildRequest:
-    """The same from the model file inside the checkpoint, which has no weights of its own."""
-    steps = tuple(step for step in order.recipe if step != "export")
-    if not steps:
-        raise ZooError(f"{checkpoint.folder} holds an exported model and no weights: there is nothing to export")
-    return replace(order, source=onnx_file(checkpoint.folder), recipe=steps)
-
-
-def _check_output(output: Path) -> None:
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ZooError(f"--output {output}: exists and is not an empty folder. Name a new one")
-
-
-def _copy(artifact: Artifact, checkpoint: Checkpoint, output: Path) -> Artifact:
-    """The artifact with the tokenizer's files beside it, so that the folder is a checkpoint to run from. It appears when it is whole."""
-    files = [path for path in artifact.model.parent.iterdir() if path.is_file()]
-    files += [path for name in TOKENIZER_PATTERNS if (path := checkpoint.folder / name).is_file()]
-    needed = sum(path.stat().st_size for path in files)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(output.parent).free
-        if free < needed:
-            raise ZooError(f"--output {output} takes {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there")
-        aside = Path(tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent))
+    def _check_export(self, folder: Path) -> None:
+        """Before gigabytes are fetched: could a model file be made of them here?"""
+        if self.device is None:
+            return
+        model, _, builder, request = self._opened(Checkpoint(folder=folder, served_by="the files fetched first"))
         try:
-            for path in files:
-                shutil.copyfile(path, aside / path.name)
-            aside.chmod(0o755)
-            aside.replace(output)
+            builder.check(request)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise ZooError(f"cannot write --output {output}: {error.strerror or error}") from error
-    logger.info("copied to %s", output)
-    return replace(artifact, model=output / artifact.model.name)
+            model.close()
+
+
+def prepare(
+    catalogue: Catalogue,
+    settings: RunSettings,
+    *,
+    device_here: bool = True,
+    options: Options | None = None,
+    recipe_of: RecipeOf | None = None,
+) -> Prepared:
+    """Find everything that ``settings`` name and open the model. Raises ZooError.
+
+    ``device_here`` False allows a device that is not on this machine; ``options`` are for the export steps; ``recipe_of`` replaces the
+    device's own recipe.
+    """
+    return Preparation(catalogue, settings, device_here=device_here, options=options or {}).prepared(recipe_of)
+
+
+def _recipe_of_device(device: Device, precision: Precision, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    return device.recipe(precision, checkpoint)
+
+
+def _check_files(settings: RunSettings, device: Device | None) -> None:
+    if settings.ckpt is None:
+        return
+    if device is None:
+        raise ZooError(f"the model file {settings.ckpt} (`ckpt`) cannot be used: '{settings.model}' has no model file")
+    if not settings.ckpt.is_file():
+        raise ZooError(
+            f"there is no model file {settings.ckpt} (`ckpt`). It must be an ONNX file, or an engine that '{device.name}' can load"
+        )

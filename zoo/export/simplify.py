@@ -9,8 +9,9 @@ from pathlib import Path
 
 from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
+from zoo.export.run_steps import DefaultExport
+from zoo.export.steps import Steps
 from zoo.registry.catalogue import Catalogue
-from zoo.registry.stages import Pipeline
 from zoo.types import ExportRequest, StepReport
 
 logger = logging.getLogger(__name__)
@@ -26,9 +27,10 @@ def simplify(
     if not source.is_file():
         raise ZooError(f"there is no model file {source}")
     if target.is_dir():
-        raise ZooError(f"--save-name {target} is a folder; it takes the name of a file")
-    pipeline = Pipeline([], catalogue.observers)
-    pipeline.export_check(("simplify",))
+        raise ZooError(f"{target} (`save_name`) is a folder; it must be the name of a file")
+    steps = Steps(catalogue.steps)
+    steps.check_modules(("simplify",))
+    exporter = DefaultExport(steps)
     needed = 2 * sum(path.stat().st_size for path in model_files(source))
     aside: Path | None = None
     try:
@@ -42,9 +44,9 @@ def simplify(
         options: dict[str, str | int | bool] = {"timeout": timeout, "memory": memory, "file_name": target.name}
         if external_data:
             options["external_data"] = True
-        made = pipeline.export(
+        made = exporter.export(
             ExportRequest(
-                source=source.resolve(), recipe=("simplify",), precision="fp32", folder=aside, options=options
+                source=source.absolute(), recipe=("simplify",), precision="fp32", folder=aside, options=options
             )
         )
         report = made.steps[-1]

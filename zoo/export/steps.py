@@ -1,16 +1,18 @@
-"""The vocabulary of recipes: what each step needs of a model file, what it leaves, and which orders make sense.
+"""The steps of recipes: the usual facts about a model file, which orders make sense, and what a recipe costs and makes.
 
 A step says what it needs and what it takes away, so a recipe that would do harm is refused before anything is made: onnxsim
-rewrites the pattern of nodes that transformer fusion looks for, and after it nothing is fused.
+rewrites the pattern of nodes that transformer fusion looks for, and after it nothing is fused. What a step is stands in its
+``zoo.types.Step`` and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-from zoo.errors import PluginError
-from zoo.types import Precision
+from zoo.errors import NotInstalledError, PluginError, UnknownNameError, suggestion
+from zoo.export.modules import missing_packages
+from zoo.registry.participants import Offered
+from zoo.types import ExportOffer, ExportRequest, Precision, Step
 
 CHECKPOINT = "a checkpoint"
 GRAPH = "a model file"
@@ -18,142 +20,154 @@ AS_EXPORTED = "the nodes as they were exported"
 FLOAT32 = "float32 weights"
 STANDARD = "standard operators alone"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One named step, from a folder with a model file to another. ``space`` is what it writes at most, in float32 weights."""
-
-    summary: str
-    needs: frozenset[str]
-    gives: frozenset[str] = frozenset()
-    takes: frozenset[str] = frozenset()
-    space: float
-    space_split: float = 1.1
-    """The same past ``SPLIT`` bytes."""
-
-
+EXPORT = "export"
+"""The name of the step that starts from a checkpoint."""
 SPLIT = 2_000_000_000
 """torch writes a graph past 2 GiB as a file a tensor, which are then joined into one."""
 
 
-def _facts(*facts: str) -> frozenset[str]:
-    return frozenset(facts)
+class Steps:
+    """Every step that installed plugins offer."""
 
+    def __init__(self, offered: Mapping[str, Offered[Step]]) -> None:
+        self._offers = {name: offer for name, offer in offered.items() if not offer.value.exporter}
+        self._exporters = {offer.value.exporter: offer for offer in offered.values() if offer.value.exporter}
+        self._spellings = {old: name for name, offer in self._offers.items() for old in offer.value.spellings}
 
-STEPS = {
-    "export": Step(
-        summary="trace the model in torch and write it as an ONNX graph with dynamic batch and length",
-        needs=_facts(CHECKPOINT),
-        gives=_facts(GRAPH, AS_EXPORTED, FLOAT32, STANDARD),
-        space=1.1,
-        space_split=2.1,
-    ),
-    "trim": Step(
-        summary="behind the last attention, compute the first token only: no other is read by the classifier",
-        needs=_facts(GRAPH),
-        takes=_facts(AS_EXPORTED),
-        space=1.1,
-    ),
-    "flash": Step(
-        summary="join each attention into ONNX Runtime's own operator, without a mask where no pair is padded",
-        needs=_facts(GRAPH, FLOAT32, STANDARD),
-        takes=_facts(AS_EXPORTED, STANDARD),
-        space=1.1,
-    ),
-    "fuse": Step(
-        summary="join the nodes of each transformer layer into ONNX Runtime's own operators",
-        needs=_facts(GRAPH, AS_EXPORTED),
-        takes=_facts(AS_EXPORTED, STANDARD),
-        space=1.1,
-    ),
-    "simplify": Step(
-        summary="fold constants and drop needless nodes (onnxsim); standard operators only",
-        needs=_facts(GRAPH),
-        takes=_facts(AS_EXPORTED),
-        space=1.1,
-    ),
-    "half": Step(
-        summary="weights and arithmetic in float16",
-        needs=_facts(GRAPH, FLOAT32),
-        takes=_facts(AS_EXPORTED, FLOAT32),
-        space=1.1,
-    ),
-    "quantise": Step(
-        summary="weights in int8, one scale a channel; activations quantised as they come",
-        needs=_facts(GRAPH, FLOAT32),
-        takes=_facts(AS_EXPORTED, FLOAT32),
-        space=1.6,
-        space_split=1.6,
-    ),
-    "quantise-unsigned": Step(
-        summary="weights in uint8, for CPUs without int8 dot products, where products of signed weights overflow",
-        needs=_facts(GRAPH, FLOAT32),
-        takes=_facts(AS_EXPORTED, FLOAT32),
-        space=1.6,
-        space_split=1.6,
-    ),
-    "compress": Step(
-        summary="weights in int8, one scale a channel; arithmetic in float, standard operators only",
-        needs=_facts(GRAPH, FLOAT32, STANDARD),
-        takes=_facts(AS_EXPORTED, FLOAT32),
-        space=1.5,  # a third of that, beside a float32 copy where the weights are stored in float16
-        space_split=1.5,
-    ),
-}
-"""Steps by name. A device may name others, which an exporter that knows them has to bring; nothing is assumed of those."""
+    def named(self, recipe: Iterable[str]) -> tuple[str, ...]:
+        """The recipe with today's names for steps that were called otherwise."""
+        return tuple(self._spellings.get(name, name) for name in recipe)
 
-ONLY_FASTER = frozenset({"trim", "flash"})
-"""Steps that no device needs: not done to a file that came with the checkpoint, or its user would wait for a copy."""
+    def step(self, name: str) -> Step | None:
+        """The step called ``name``, or None if no plugin offers it; not the export."""
+        offer = self._offers.get(self._spellings.get(name, name))
+        return offer.value if offer else None
 
-CHANGES_PRECISION: Mapping[str, Precision] = {
-    "half": "fp16",
-    "quantise": "int8",
-    "quantise-unsigned": "int8",
-    "compress": "int8",
-}
-"""Steps that lower a file's precision, with what they lower it to."""
+    def owner(self, step: Step) -> str:
+        """Plugin, distribution and version that a step comes from."""
+        offers = [*self._offers.values(), *self._exporters.values()]
+        return next((offer.plugin.label for offer in offers if offer.value is step), "")
 
+    @property
+    def exporters(self) -> list[str]:
+        """What ``--exporter`` takes."""
+        return sorted(self._exporters)
 
-def check(recipe: Sequence[str], *, from_file: bool = False) -> None:
-    """Raises PluginError where a step needs what is not there, or what an earlier step has taken away."""
-    here = {GRAPH, AS_EXPORTED, FLOAT32, STANDARD} if from_file else {CHECKPOINT}
-    taken: dict[str, str] = {}
-    for name in recipe:
-        step = STEPS.get(name)
+    def check(self, recipe: Sequence[str], *, from_file: bool = False) -> None:
+        """Raises PluginError if a step is not known, needs what is not there, or needs what an earlier step has taken away."""
+        here = {GRAPH, AS_EXPORTED, FLOAT32, STANDARD} if from_file else {CHECKPOINT}
+        taken: dict[str, str] = {}
+        for name in self.named(recipe):
+            if name == EXPORT:
+                if CHECKPOINT not in here:
+                    raise PluginError(
+                        f"the recipe {', '.join(recipe)} cannot work: 'export' needs a checkpoint, and a file is given"
+                    )
+                here |= {GRAPH, AS_EXPORTED, FLOAT32, STANDARD}
+                continue
+            step = self._known(name)
+            for fact in sorted(step.needs - here):
+                cause = (
+                    f"'{taken[fact]}' before it has taken that away"
+                    if fact in taken
+                    else "no step before it gives that"
+                )
+                raise PluginError(f"the recipe {', '.join(recipe)} cannot work: '{name}' needs {fact}, and {cause}")
+            here |= step.gives
+            for fact in step.takes & here:
+                here.discard(fact)
+                taken[fact] = name
+
+    def _known(self, name: str) -> Step:
+        step = self.step(name)
         if step is None:
-            continue
-        for fact in sorted(step.needs - here):
-            cause = f"'{taken[fact]}' before it has taken that away" if fact in taken else "it is not there"
-            raise PluginError(f"the recipe {', '.join(recipe)} cannot work: '{name}' needs {fact}, and {cause}")
-        here |= step.gives
-        for fact in step.takes & here:
-            here.discard(fact)
-            taken[fact] = name
+            known = [EXPORT, *self._offers]
+            close = suggestion(name, known)
+            remark = f"Did you mean '{close}'?" if close else f"Known: {', '.join(known)}."
+            raise PluginError(f"no installed plugin offers the step '{name}'. {remark}")
+        return step
+
+    def only_faster(self, recipe: Iterable[str]) -> bool:
+        """Whether a file that came with the checkpoint is run without these steps."""
+        return all((step := self.step(name)) is not None and step.only_faster for name in recipe)
+
+    def lowering(self, recipe: Iterable[str]) -> tuple[str, ...]:
+        """The steps of the recipe that lower the precision."""
+        return tuple(name for name in recipe if (step := self.step(name)) is not None and step.lowers_to)
+
+    def for_file(self, recipe: Sequence[str]) -> tuple[str, ...]:
+        """The steps still to do on a model file the user hands over: those after the export if they are needed, else none.
+
+        How its graph is written is the user's choice: a file that was simplified or fused elsewhere is run as it is, unless the recipe
+        has a step that no device that asks for it can do without.
+        """
+        rest = tuple(name for name in self.named(recipe) if name != EXPORT)
+        found = [self.step(name) for name in rest]
+        return rest if any(step is None or not (step.only_faster or step.may_fail) for step in found) else ()
+
+    def precision_made(self, recipe: Sequence[str], asked: Precision) -> Precision:
+        """The precision of the file itself: a device that lowers it when it compiles shares a float32 file with its other precisions."""
+        steps = [self.step(name) for name in recipe if name != EXPORT]
+        if any(step is None for step in steps):
+            return asked
+        return next((step.lowers_to for step in steps if step and step.lowers_to), "fp32")
+
+    def check_modules(self, recipe: Sequence[str]) -> None:
+        """Raises NotInstalledError naming the packages that steps after the export lack; a step that may fail may lack its own."""
+        alone = len(recipe) == 1
+        steps = [self._known(name) for name in self.named(recipe) if name != EXPORT]
+        needed = {
+            module: package for step in steps if alone or not step.may_fail for module, package in step.modules.items()
+        }
+        missing = missing_packages(needed)
+        if missing:
+            raise NotInstalledError(
+                f"making the model file ({', '.join(recipe)}) needs {', '.join(missing)}, which is not installed here: "
+                "pip install 'zoo-runner[export]'. Without it, run a model file made elsewhere, with its tokenizer and config"
+            )
+
+    def exporter(self, request: ExportRequest) -> tuple[Step, ExportOffer]:
+        """Who exports this checkpoint: the one asked for, else the available one of the lowest cost.
+
+        Raises NotInstalledError or ZooError with every exporter's reason if there is none.
+        """
+        if request.exporter and request.exporter not in self._exporters:
+            raise UnknownNameError("exporter", request.exporter, self._exporters)
+        asked = [request.exporter] if request.exporter else self.exporters
+        answers = {name: self._ask(self._exporters[name].value, request) for name in asked}
+        able = {name: offer for name, offer in answers.items() if offer.available}
+        if not able:
+            lines = [f"  {name}: {offer.reason}. {offer.remedy}".rstrip() for name, offer in answers.items()]
+            raise NotInstalledError(
+                "\n".join([
+                    "no exporter can make a model file of this checkpoint here:", *(lines or ["  no plugin offers one"]),
+                    "Without one, run a model file made elsewhere, with its tokenizer and config",
+                ])
+            )  # fmt: skip
+        best = min(able, key=lambda name: (able[name].cost_seconds, name))
+        return self._exporters[best].value, able[best]
+
+    def _ask(self, step: Step, request: ExportRequest) -> ExportOffer:
+        missing = missing_packages(step.modules)
+        if missing:
+            return ExportOffer(
+                available=False,
+                reason=f"{', '.join(missing)} is not installed",
+                remedy="pip install 'zoo-runner[export]'",
+            )
+        if step.can is None:
+            return ExportOffer(available=True)
+        try:
+            return step.can(request)
+        except Exception as error:  # a plugin may raise anything; another exporter may do
+            return ExportOffer(available=False, reason=f"it failed when it was asked: {type(error).__name__}: {error}")
 
 
-def for_file(recipe: Sequence[str]) -> tuple[str, ...]:
-    """The steps still to do on a model file the user hands over: all but the export where they change its precision, else none.
-
-    How its graph is written is the user's choice: a file that was simplified or fused elsewhere is run as it is.
-    """
-    if not any(step in CHANGES_PRECISION for step in recipe):
-        return ()
-    return tuple(step for step in recipe if step != "export")
-
-
-def precision_made(recipe: Sequence[str], asked: Precision) -> Precision:
-    """The precision of the file itself: a device that lowers it when it compiles shares a float32 file with its other precisions."""
-    if any(step not in STEPS for step in recipe):
-        return asked
-    return next((CHANGES_PRECISION[step] for step in recipe if step in CHANGES_PRECISION), "fp32")
-
-
-def space_needed(recipe: Sequence[str], weights: int) -> int:
-    """Bytes of disk that making it takes at most, for ``weights`` bytes in float32: a step's input lies beside its output."""
+def space_needed(steps: Iterable[Step], weights: int) -> int:
+    """Bytes of disk that the steps take at most, for ``weights`` bytes in float32: a step's input lies beside its output."""
     before, most = 0.0, 0.0
-    for name in recipe:
-        step = STEPS.get(name)
-        space = 1.1 if step is None else step.space_split if weights > SPLIT else step.space
+    for step in steps:
+        space = step.space_split if weights > SPLIT and step.space_split is not None else step.space
         most = max(most, before + space)
-        before = 1.0
+        before = min(space, 1.0)
     return int(most * weights)

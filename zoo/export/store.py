@@ -1,7 +1,7 @@
 """The folder of artifacts: one folder a key, made beside and renamed when its manifest is written.
 
 Whoever makes an artifact holds the key's lock, which the system releases when its process dies. So a temporary folder whose key's
-lock can be had belongs to nobody and is swept away.
+lock is free belongs to nobody and is swept away.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Store:
         try:
             found = manifest.read(folder)
         except InputError as error:
-            return Entry(key=folder.name, folder=folder, manifest=None, damage=error.problem)
+            return Entry(key=folder.name, folder=folder, manifest=None, damage=f"its manifest {error.problem}")
         damage = manifest.damage(found, folder, self.digests, fresh=fresh)
         if not damage and found.key != folder.name:
             damage = f"its manifest is that of {found.key}"
@@ -89,7 +89,7 @@ class Store:
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        """Hold ``key`` for this process; another that holds it is waited for, and that is said."""
+        """Hold ``key`` for this process; if another process holds it, that is logged and waited for."""
         self._prepare()
         lock = FileLock(self.locks / f"{key}.lock")
         try:

@@ -55,6 +55,8 @@ class CardFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Folder beside the card that holds the whole checkpoint, exported."""
     notice: str | None = None
     """Said on stderr on every run."""
+    options: dict[str, str | int | float | bool] = {}
+    """Settings of the architecture, for example a template or an instruction; what it takes is listed with the architecture."""
     reference: list[Reference] = []
     """Values to hold results against."""
 
@@ -76,7 +78,7 @@ def load_card(path: Path) -> ModelCard:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(path, None, f"no readable model card: {error}") from error
+        raise InputError(path, None, f"is not a readable model card: {error}") from error
     known = [field.name for field in msgspec.structs.fields(CardFields)]
     for key in table:
         if key not in known:
@@ -86,11 +88,9 @@ def load_card(path: Path) -> ModelCard:
     try:
         fields = msgspec.convert(table, CardFields)
     except msgspec.ValidationError as error:
-        raise InputError(path, None, f"no valid model card: {error}") from error
+        raise InputError(path, None, f"is not a valid model card: {error}") from error
     if fields.hub and not fields.revision:
         raise InputError(path, None, "'hub' needs 'revision', the commit the card was written for")
-    if not (fields.hub or fields.modelscope or fields.bundled):
-        raise InputError(path, None, "says nowhere to get weights from: set 'hub', 'modelscope' or 'bundled'")
     if fields.max_length < 1:
         raise InputError(path, None, f"'max_length' must be positive, not {fields.max_length}")
     return ModelCard(name=path.stem, folder=path.parent, **msgspec.structs.asdict(fields))

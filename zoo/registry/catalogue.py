@@ -1,4 +1,4 @@
-"""What is installed: model cards, architectures and devices, brought by plugins.
+"""What is installed: cards, architectures, devices, export steps and commands, brought by plugins.
 
 A plugin that fails to load is recorded with its reason and breaks nothing else; it is named when somebody asks
 for something that cannot be found. pluggy's own loader is not used because one broken entry point kills it, and
@@ -8,44 +8,51 @@ because it silently skips a second plugin of the same name.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from zoo.errors import NotInstalledError, PluginError, UnknownNameError, ZooError, suggestion
+from zoo.errors import NotInstalledError, PluginError, UnknownNameError, suggestion
+from zoo.options import Option
+from zoo.registry.architecture import Architecture, ArchitectureFactory
 from zoo.registry.card import ModelCard, find_cards, load_card
-from zoo.registry.hookspecs import PROJECT, STAGES, ArchitectureFactory, CatalogueSpecs, StageSpecs
-from zoo.types import Availability, Device
+from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.markers import API_VERSION, PROJECT, STAGES
+from zoo.registry.participants import Offered, Participant, PluginRecord, load_object, reason_of, register
+from zoo.types import Availability, CacheFolder, CommandOffer, Device, Step
 
 GROUP = "zoo"
+API_ATTRIBUTE = "ZOO_API_VERSION"
+"""A plugin may say with it which version of ``zoo.api`` it was written for."""
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""Names that a user can type after ``--target`` or as a word of their own."""
 T = TypeVar("T")
 
 
-@dataclass
-class PluginRecord:
-    """One entry point (or one object handed in by a test) and what came of loading it."""
+class Table(Generic[T]):
+    """What plugins offer of one kind, by name; two offers of a name are a conflict."""
 
-    name: str
-    distribution: str = ""
-    version: str = ""
-    plugin: object | None = None
-    error: str = ""
-    offers: list[str] = field(default_factory=list)
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.offers: dict[str, list[Offered[T]]] = {}
 
-    @property
-    def label(self) -> str:
-        return f"'{self.name}' ({self.distribution} {self.version})" if self.distribution else f"'{self.name}'"
+    def add(self, name: str, value: T, plugin: PluginRecord) -> None:
+        self.offers.setdefault(name, []).append(Offered(value, plugin))
 
+    def single(self) -> dict[str, Offered[T]]:
+        """The offers without those in conflict."""
+        return {name: offers[0] for name, offers in self.offers.items() if len(offers) == 1}
 
-@dataclass(frozen=True)
-class Offer(Generic[T]):
-    """Something on offer, and who brings it."""
+    def conflicts(self) -> list[str]:
+        """One message for each name that two plugins offer."""
+        return [self.conflict(name) for name, offers in self.offers.items() if len(offers) > 1]
 
-    value: T
-    plugin: PluginRecord
+    def conflict(self, name: str) -> str:
+        plugins = " and ".join(offer.plugin.label for offer in self.offers[name])
+        return f"{self.kind} '{name}' is offered by more than one plugin: {plugins}. Uninstall all but one of them."
 
 
 class Catalogue:
@@ -53,16 +60,19 @@ class Catalogue:
 
     def __init__(self, records: Iterable[PluginRecord]) -> None:
         self.plugins = list(records)
-        self._models: dict[str, list[Offer[Path]]] = {}
-        self._architectures: dict[str, list[Offer[ArchitectureFactory]]] = {}
-        self._devices: dict[str, list[Offer[Device]]] = {}
-        self.observers: list[tuple[str, object]] = []
+        self._models: Table[Path] = Table("model")
+        self._architectures: Table[ArchitectureFactory | str] = Table("architecture")
+        self._devices: Table[Device] = Table("device")
+        self._steps: Table[Step] = Table("step")
+        self._commands: Table[CommandOffer] = Table("command")
+        self.caches: list[CacheFolder] = []
+        self.observers: list[Participant] = []
         for record in self.plugins:
             if not record.error:
                 try:
                     self._admit(record)
                 except Exception as error:  # a plugin may raise anything; the others must go on
-                    record.error = _reason(error)
+                    record.error = reason_of(error)
 
     @classmethod
     def installed(cls) -> Catalogue:
@@ -75,70 +85,96 @@ class Catalogue:
         return cls(PluginRecord(name, plugin=plugin) for name, plugin in plugins.items())
 
     def _admit(self, record: PluginRecord) -> None:
-        """Ask one plugin what it brings. All of it or, where anything is wrong, nothing is taken."""
+        """Ask one plugin what it brings. All of it or, if anything is wrong, nothing is taken."""
+        _check_version(record)
         manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(CatalogueSpecs)
         manager.add_hookspecs(StageSpecs)
         assert record.plugin is not None
-        manager.register(record.plugin, name=record.name)
-        manager.check_pending()  # a misspelt hook fails here, not by silence later
-        cards = [card for places in manager.hook.zoo_models() for card in find_cards([Path(p) for p in places])]
-        architectures: dict[str, ArchitectureFactory] = {}
-        for offered in manager.hook.zoo_architectures():
-            architectures.update(offered)
-        devices = [device for offered in manager.hook.zoo_devices() for device in offered]
-        for device in devices:
-            if not isinstance(device, Device):
-                raise PluginError(f"zoo_devices gave {device!r}, which lacks part of zoo.types.Device")
-        stages = [s for s in STAGES if any(i.plugin is record.plugin for i in getattr(manager.hook, s).get_hookimpls())]
+        register(manager, Participant(record.name, record.plugin, record.label))
+        hook = manager.hook
+        cards = [card for places in hook.zoo_models() for card in find_cards([Path(place) for place in places])]
+        architectures = {name: made for offered in hook.zoo_architectures() for name, made in offered.items()}
+        devices = [_checked_device(device) for offered in hook.zoo_devices() for device in offered]
+        steps = [_checked("zoo_steps", step, Step) for offered in hook.zoo_steps() for step in offered]
+        commands = {name: made for offered in hook.zoo_commands() for name, made in offered.items()}
+        caches = [_checked("zoo_caches", cache, CacheFolder) for offered in hook.zoo_caches() for cache in offered]
+        stages = [s for s in STAGES if any(i.plugin is record.plugin for i in getattr(hook, s).get_hookimpls())]
 
         for path in cards:
-            self._models.setdefault(path.stem, []).append(Offer(path, record))
+            self._models.add(path.stem, path, record)
         for name, factory in architectures.items():
-            self._architectures.setdefault(name, []).append(Offer(factory, record))
+            self._architectures.add(name, factory, record)
         for device in devices:
             for name in (device.name, *device.aliases):
-                self._devices.setdefault(name, []).append(Offer(device, record))
+                self._devices.add(name, device, record)
+        for step in steps:
+            self._steps.add(step_key(step), step, record)
+        for name, command in commands.items():
+            self._commands.add(name, _checked("zoo_commands", command, CommandOffer), record)
+        self.caches += caches
         if stages:
-            self.observers.append((record.name, record.plugin))
+            self.observers.append(Participant(record.name, record.plugin, record.label))
         record.offers = [
             *(f"model {path.stem}" for path in cards),
             *(f"architecture {name}" for name in architectures),
             *(f"device {device.name}" for device in devices),
+            *(f"step {step_key(step)}" for step in steps),
+            *(f"command {name}" for name in commands),
             *(f"stage {stage}" for stage in stages),
         ]
 
     @property
-    def models(self) -> Mapping[str, list[Offer[Path]]]:
+    def models(self) -> Mapping[str, list[Offered[Path]]]:
         """Card files by model name; more than one offer of a name is a conflict."""
-        return self._models
+        return self._models.offers
 
     @property
     def devices(self) -> list[Device]:
         """Devices, those preferred by default first; names in conflict are left out."""
-        single = {id(o[0].value): o[0].value for o in self._devices.values() if len(o) == 1}
+        single = {id(offer.value): offer.value for offer in self._devices.single().values()}
         return sorted(single.values(), key=lambda device: (-device.priority, device.name))
+
+    @property
+    def steps(self) -> Mapping[str, Offered[Step]]:
+        """Export steps by name, those that start from a checkpoint as ``export/EXPORTER``; names in conflict are left out."""
+        return self._steps.single()
+
+    @property
+    def commands(self) -> Mapping[str, Offered[CommandOffer]]:
+        """Commands that plugins add, by name; names in conflict are left out."""
+        return self._commands.single()
 
     def conflicts(self) -> list[str]:
         """One message for each name that two plugins offer."""
-        tables: list[tuple[str, Mapping[str, list[Offer[Any]]]]] = [
-            ("model", self._models), ("architecture", self._architectures), ("device", self._devices),
-        ]  # fmt: skip
-        return [
-            _conflict(kind, name, offers) for kind, table in tables for name, offers in table.items() if len(offers) > 1
-        ]
+        tables: Sequence[Table[Any]] = (
+            self._models, self._architectures, self._devices, self._steps, self._commands,
+        )  # fmt: skip
+        return [message for table in tables for message in table.conflicts()]
 
     def card(self, name: str) -> ModelCard:
         """The card of the model called ``name``. Raises ZooError."""
-        return load_card(self._one("model", name, self._models))
+        return load_card(self._one(self._models, name).value)
 
     def architecture(self, name: str) -> ArchitectureFactory:
-        """What opens a checkpoint of the architecture called ``name``. Raises ZooError."""
-        return self._one("architecture", name, self._architectures)
+        """What opens a checkpoint of the architecture called ``name``, imported now. Raises ZooError."""
+        offer = self._one(self._architectures, name)
+        if isinstance(offer.value, str):
+            return load_object(offer.value, f"the plugin {offer.plugin.label}")  # type: ignore[no-any-return]
+        return offer.value
+
+    def model_participant(self, architecture: str, model: Architecture) -> Participant:
+        """An opened model as it takes part in a run."""
+        return Participant("model", model, self._one(self._architectures, architecture).plugin.label)
 
     def device(self, name: str) -> Device:
         """The device called ``name`` or by an alias of it. Raises ZooError."""
-        return self._one("device", name, self._devices)
+        return self._one(self._devices, name).value
+
+    def device_participant(self, device: Device) -> Participant:
+        """A device as it takes part in a run."""
+        offers = [offer for offers in self._devices.offers.values() for offer in offers if offer.value is device]
+        return Participant("device", device, offers[0].plugin.label if offers else "")
 
     def default_device(self) -> Device:
         """The available device of the highest priority. Raises NotInstalledError saying what each one lacks."""
@@ -150,28 +186,74 @@ class Catalogue:
             missing.append(f"  {device.name}: {available.reason}. {available.remedy}".rstrip())
         raise NotInstalledError("\n".join(["no device is available here:", *(missing or ["  no plugin offers one"])]))
 
-    def _one(self, kind: str, name: str, table: Mapping[str, list[Offer[T]]]) -> T:
-        offers = table.get(name, [])
+    def device_options(self) -> Iterator[tuple[Device, Option]]:
+        """Every option that an installed device declares."""
+        return ((device, option) for device in self.devices for option in device.options)
+
+    def _one(self, table: Table[T], name: str) -> Offered[T]:
+        offers = table.offers.get(name, [])
         if len(offers) > 1:
-            raise PluginError(_conflict(kind, name, offers))
+            raise PluginError(table.conflict(name))
         if offers:
-            return offers[0].value
+            return offers[0]
         broken = [record for record in self.plugins if record.error]
         for record in broken:
             if name in (record.name, record.distribution) or suggestion(name, [record.name]):
                 raise PluginError(
-                    f"the plugin {record.label}, which may bring {kind} '{name}', cannot be used: {record.error}"
+                    f"the plugin {record.label}, which may bring {table.kind} '{name}', cannot be used: {record.error}"
                 )
         remark = "".join(f"\nThe plugin {record.label} could not be loaded: {record.error}" for record in broken)
-        raise UnknownNameError(kind, name, table, remark)
+        raise UnknownNameError(table.kind, name, table.offers, remark)
+
+
+def step_key(step: Step) -> str:
+    """The name of a step in the catalogue: several plugins may offer the step ``export``."""
+    return f"{step.name}/{step.exporter}" if step.exporter else step.name
 
 
 def probe(device: Device) -> Availability:
-    """``device.probe()``, with a plugin that breaks its promise not to raise reported as unavailable."""
+    """``device.probe()``; a plugin that breaks its promise not to raise, or gives no reason, is reported as unavailable."""
     try:
-        return device.probe()
+        found = device.probe()
     except Exception as error:  # the promise is the plugin's; a listing must not die of it
-        return Availability(ok=False, reason=f"its probe failed: {_reason(error)}")
+        return Availability(ok=False, reason=f"its probe failed: {reason_of(error)}")
+    if found.ok or found.reason:
+        return found
+    return Availability(ok=False, reason="its probe gives no reason", remedy=found.remedy, details=found.details)
+
+
+def _checked_device(device: object) -> Device:
+    """Raises PluginError naming what the object lacks of the protocol."""
+    lacking = [name for name in _members(Device) if not hasattr(device, name)]
+    if lacking:
+        raise PluginError(f"zoo_devices gave {device!r}, which lacks {', '.join(lacking)} of zoo.api.Device")
+    made: Device = device  # type: ignore[assignment]
+    for name in (made.name, *made.aliases):
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise PluginError(
+                f"the device name {name!r} cannot be typed after --target: use small letters, digits, '.', '_' and '-'"
+            )
+    return made
+
+
+def _members(protocol: type) -> list[str]:
+    return [name for name in vars(protocol) if not name.startswith("_") and _is_member(vars(protocol)[name])]
+
+
+def _is_member(value: object) -> bool:
+    return callable(value) or isinstance(value, property)
+
+
+def _checked(hook: str, value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise PluginError(f"{hook} gave {value!r}, which is not a zoo.api.{kind.__name__}")
+    return value
+
+
+def _check_version(record: PluginRecord) -> None:
+    wanted = getattr(record.plugin, API_ATTRIBUTE, API_VERSION)
+    if wanted != API_VERSION:
+        raise PluginError(f"it was written for version {wanted!r} of zoo.api; this is version {API_VERSION}")
 
 
 def _load(point: importlib.metadata.EntryPoint) -> PluginRecord:
@@ -184,19 +266,5 @@ def _load(point: importlib.metadata.EntryPoint) -> PluginRecord:
     try:
         record.plugin = point.load()
     except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        record.error = _reason(error)
+        record.error = reason_of(error, point.module)
     return record
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        return f"it needs the Python module '{error.name}', which is not installed (try: pip install {package})"
-    if isinstance(error, ZooError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-def _conflict(kind: str, name: str, offers: list[Offer[Any]]) -> str:
-    plugins = " and ".join(offer.plugin.label for offer in offers)
-    return f"{kind} '{name}' is offered by more than one plugin: {plugins}. Uninstall all but one of them."

@@ -1,26 +1,29 @@
 """The hooks. Their docstrings are the plugin documentation: ``docs/plugins.md`` is generated from this file.
 
-A plugin is a module or object named by an entry point of the group ``zoo``. Three hooks fill the catalogue:
-``zoo_models``, ``zoo_architectures`` and ``zoo_devices``. Five are the stages of a run: ``export``, ``preprocess``,
-``infer``, ``postprocess`` and ``evaluate``.
+A plugin is a module or object named by an entry point of the group ``zoo``. Hooks whose names begin with ``zoo_`` fill the
+catalogue. Five are the stages of a run: ``export``, ``preprocess``, ``infer``, ``postprocess`` and ``evaluate``.
 
 Every run builds a fresh plugin manager that holds exactly its participants, so a stage never asks "is this my
 model?". Precedence, first to last: plugins that implement stages themselves (observers), the model, the device, the
-defaults. A observer that only wants to look on uses ``@hookimpl(wrapper=True)``.
+defaults. An observer that only wants to look on uses ``@hookimpl(wrapper=True)``.
+
+An implementation takes those of a hook's arguments that it names. One of a hook that this version does not know is an error,
+unless it is marked ``@hookimpl(optionalhook=True)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pluggy
-
+from zoo.registry.markers import hookspec
 from zoo.types import (
     Artifact,
-    Checkpoint,
+    BatchInfo,
+    CacheFolder,
+    CommandOffer,
     Device,
     Encodings,
     ExportRequest,
@@ -29,43 +32,12 @@ from zoo.types import (
     Run,
     Scores,
     Session,
+    Step,
     Tensors,
 )
 
 if TYPE_CHECKING:
-    from zoo.registry.card import ModelCard
-
-PROJECT = "zoo"
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-
-STAGES = ("export", "preprocess", "infer", "postprocess", "evaluate")
-
-
-class Reranker:
-    """Base class of an architecture: one object a run, opened on one checkpoint.
-
-    A subclass implements ``preprocess`` and ``postprocess`` (and any other stage it wants to own) as methods
-    marked with ``@hookimpl``. Without the mark pluggy would ignore the method and run the default instead, so a
-    stage that is overridden without it raises TypeError when the class is made.
-    """
-
-    task = "text-classification"
-    """The head an exporter has to produce, in optimum's words."""
-
-    def __init__(self, card: ModelCard, checkpoint: Checkpoint, *, max_length: int, query_max_length: int) -> None:
-        self.card, self.checkpoint = card, checkpoint
-        self.max_length, self.query_max_length = max_length, query_max_length
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for stage in STAGES:
-            method = cls.__dict__.get(stage)
-            if method is not None and not hasattr(method, f"{PROJECT}_impl"):
-                raise TypeError(f"{cls.__qualname__}.{stage} overrides a stage and needs @zoo.hookimpl")
-
-
-ArchitectureFactory = Callable[..., Reranker]
+    from zoo.registry.architecture import ArchitectureFactory
 
 
 class CatalogueSpecs:
@@ -79,19 +51,39 @@ class CatalogueSpecs:
         """
 
     @hookspec
-    def zoo_architectures(self) -> Mapping[str, ArchitectureFactory]:
+    def zoo_architectures(self) -> Mapping[str, ArchitectureFactory | str]:
         """Architectures this plugin brings, by the name that model cards use.
 
-        Each value is a ``zoo.Reranker`` subclass (or a callable with its constructor's signature). The object it
-        returns joins the run as a participant and implements stages. Import what is heavy inside the stages.
+        Each value is a ``zoo.Architecture`` subclass, or ``"package.module:Class"`` so that it is imported when a
+        run opens one. The object joins the run as a participant and implements stages. Import what is heavy inside the stages.
         """
 
     @hookspec
     def zoo_devices(self) -> Iterable[Device]:
-        """Devices this plugin brings; see ``zoo.types.Device``.
+        """Devices this plugin brings; see ``zoo.api.Device``.
 
-        Making a device must be cheap and must not import its runtime: ``probe`` and ``open`` do that.
+        Making a device must be cheap and must not import its runtime: ``probe`` and ``open`` do that. A device object may carry
+        stages of its own, ``@hookimpl export`` for example: it is a participant of every run on it.
         """
+
+    @hookspec
+    def zoo_steps(self) -> Iterable[Step]:
+        """Export steps this plugin brings; see ``zoo.api.Step``.
+
+        A device names steps in its recipe, whoever offers them. The step ``export`` may be offered by several plugins, each under
+        an ``exporter`` name of its own.
+        """
+
+    @hookspec
+    def zoo_commands(self) -> Mapping[str, CommandOffer]:
+        """Commands this plugin adds to ``zoo``, by the word that follows it; see ``zoo.api.CommandOffer``.
+
+        A name that zoo itself or another plugin has is reported as a conflict and left out.
+        """
+
+    @hookspec
+    def zoo_caches(self) -> Iterable[CacheFolder]:
+        """Folders below ``ZOO_HOME`` in which this plugin keeps what can be made again; ``zoo cache`` shows and empties them."""
 
 
 class StageSpecs:
@@ -102,16 +94,17 @@ class StageSpecs:
         """Turn a checkpoint into a model file the device can open.
 
         Write only inside ``request.folder``, which is empty and temporary: the runner fingerprints, caches and
-        renames it. Run the steps named by ``request.recipe`` in their order. Return None to leave the work to the
-        next participant. Raises ZooError where the checkpoint cannot be exported. The bundled exporter is asked last.
+        renames it. Return None to leave the work to the next participant. Raises ZooError if the checkpoint cannot be
+        exported. The default does the steps named by ``request.recipe`` in their order and is asked last.
         """
 
     @hookspec(firstresult=True)
-    def export_check(self, recipe: tuple[str, ...]) -> bool | None:
-        """Say whether ``export`` could run these steps here, before gigabytes of weights are fetched for it.
+    def export_check(self, request: ExportRequest) -> bool | None:
+        """Say whether ``export`` will do this request, before gigabytes of weights are fetched for it.
 
-        Return True where it could, None to leave the answer to the next participant, or raise NotInstalledError naming
-        what to install. Whoever implements ``export`` without the bundled exporter's packages implements this too.
+        ``request.folder`` is not to be written to; of the checkpoint, config.json is there. Return True if this participant will do
+        it, None to leave the answer to the next one, or raise NotInstalledError naming what to install. An observer that implements
+        ``export`` implements this too; who answers True stands in the artifact's key.
         """
 
     @hookspec(firstresult=True)
@@ -122,23 +115,25 @@ class StageSpecs:
         """
 
     @hookspec(firstresult=True)
-    def infer(self, session: Session, inputs: Tensors) -> Future[Tensors] | None:
+    def infer(self, session: Session, inputs: Tensors, batch: BatchInfo) -> Future[Tensors] | None:
         """Start one padded batch on the device.
 
         ``inputs`` holds int64 arrays of shape (rows, length), named and shaped as the session wants them. Returns a
-        future of the graph's outputs by name, batch first. The default is ``session.submit(inputs)``.
+        future of the graph's outputs by name, batch first. The default is ``session.submit(inputs)``; an architecture may submit
+        more than once for a batch, a shared prefix first, and may change the layout of the inputs here.
         """
 
     @hookspec(firstresult=True)
-    def postprocess(self, outputs: Tensors) -> Scores | None:
+    def postprocess(self, outputs: Tensors, inputs: Tensors, batch: BatchInfo) -> Scores | None:
         """Turn a batch's outputs into one float32 relevance logit a row, shape (rows,); higher is more relevant.
 
-        No sigmoid: ranking is on logits, because sigmoid saturates to 1.0 from a logit of about 16.6 in float32 and makes ties.
+        ``inputs`` are those of the batch, so that a mask can be read. No sigmoid: ranking is on logits, because sigmoid saturates to
+        1.0 from a logit of about 16.6 in float32 and makes ties.
         """
 
     @hookspec
     def evaluate(self, run: Run, qrels: Qrels) -> Mapping[str, float] | None:
         """Metrics of a run, by name (``ndcg@10``), means over the evaluated queries.
 
-        Every participant that implements this adds its metrics; two that give one name are an error.
+        Every participant that implements this adds its metrics; two that give one name are an error. Neither argument may be changed.
         """

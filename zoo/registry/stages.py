@@ -1,113 +1,197 @@
-"""One model on one device: a typed facade over the hooks of one run."""
+"""One model on one device: a typed facade over the hooks of one run, which checks what participants return."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from zoo.errors import PluginError, ScoreError
-from zoo.export import steps as recipes
-from zoo.registry.hookspecs import PROJECT, StageSpecs, hookimpl
-from zoo.types import Artifact, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
+from zoo.errors import PluginError, ScoreError, ZooError
+from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.markers import PROJECT, hookimpl
+from zoo.registry.participants import Participant, register
+from zoo.types import Artifact, BatchInfo, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
 
 if TYPE_CHECKING:
+    from zoo.registry.architecture import Architecture
     from zoo.registry.catalogue import Catalogue
+    from zoo.types import Device
 
 
 class Defaults:
-    """The stages that are the same for nearly every model and device."""
+    """The stage that is the same for nearly every model and device."""
 
     @hookimpl
     def infer(self, session: Session, inputs: Tensors) -> Future[Tensors]:
         return session.submit(inputs)
 
-    @hookimpl
-    def evaluate(self, run: Run, qrels: Qrels) -> Mapping[str, float]:
-        from zoo.evaluation import metrics
 
-        return metrics.evaluate(run, qrels)
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a run by name, and what kept somebody's metrics out of it."""
+
+    metrics: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 class Pipeline:
     """The five stages of one run. Participants come from the least to the most particular; observers see all."""
 
     def __init__(
-        self, participants: Iterable[tuple[str, object]], observers: Iterable[tuple[str, object]] = ()
+        self,
+        participants: Iterable[Participant | tuple[str, object]],
+        observers: Iterable[Participant | tuple[str, object]] = (),
     ) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(StageSpecs)
+        self._manager.add_hookspecs(CatalogueSpecs)  # an observer's module may implement both
+        self._participants: list[Participant] = []
         # pluggy calls the last registered first.
-        for name, plugin in (("defaults", Defaults()), *participants, *observers):
-            self._manager.register(plugin, name=name)
+        for each in (Participant("defaults", Defaults()), *participants, *observers):
+            self.join(Participant(*each))
         self._hook: Any = self._manager.hook
 
     @classmethod
-    def of(cls, catalogue: Catalogue, device: object, model: object) -> Pipeline:
+    def of(cls, catalogue: Catalogue, device: Device | None, model: Architecture, architecture: str) -> Pipeline:
         """The run of ``model`` on ``device`` with every installed observer."""
-        return cls([("device", device), ("model", model)], catalogue.observers)
+        on = [catalogue.device_participant(device)] if device else []
+        return cls([*on, catalogue.model_participant(architecture, model)], catalogue.observers)
 
-    def join(self, name: str, participant: object) -> None:
-        """Let one more take part, before and around all who already do: a journal, a stopwatch."""
-        self._manager.register(participant, name=name)
-        self._manager.check_pending()
+    def join(self, participant: Participant) -> None:
+        """Let one more take part, before and around all who already do, unless its hooks say ``trylast``."""
+        register(self._manager, participant)
+        self._participants.append(participant)
+
+    def extended(self, *more: Participant) -> Pipeline:
+        """The same run with more participants, which this one does not get."""
+        made = Pipeline(self._participants[1:])
+        for each in more:
+            made.join(each)
+        return made
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Plugin, distribution and version of everybody who takes part, by the part they have."""
+        return {each.name: each.owner for each in self._participants if each.owner}
 
     def export(self, request: ExportRequest) -> Artifact:
-        """A model file made inside ``request.folder``, by a recipe whose order makes sense."""
-        recipes.check(request.recipe, from_file=request.source is not None)
-        artifact: Artifact = self._answer("export", self._hook.export(request=request))
+        """A model file made inside ``request.folder``."""
+        artifact = self._answer("export", self._hook.export(request=request))
+        if not isinstance(artifact, Artifact):
+            raise PluginError(f"export gave {artifact!r}, which is not a zoo.api.Artifact")
         return artifact
 
-    def export_check(self, recipe: tuple[str, ...]) -> None:
-        """Raises NotInstalledError where it is known that the recipe's steps cannot run here."""
-        self._hook.export_check(recipe=recipe)
+    def custom_exporter(self, request: ExportRequest) -> str:
+        """The plugin that will do this request in place of the default, or an empty string.
 
-    def exporters(self) -> list[str]:
-        """Names of the participants that implement ``export``, the one that is asked first in front."""
-        return [implementation.plugin_name for implementation in reversed(self._hook.export.get_hookimpls())]
+        A model or a device that implements ``export`` is taken at its word; an observer answers ``export_check``.
+        Raises NotInstalledError if one of them says that something is missing.
+        """
+        checks = {i.plugin_name: i for i in self._hook.export_check.get_hookimpls()}
+        for implementation in reversed(self._hook.export.get_hookimpls()):
+            if implementation.wrapper or implementation.hookwrapper:
+                continue
+            name = implementation.plugin_name
+            owner = next(each for each in self._participants if each.name == name)
+            check = checks.get(name)
+            if check is not None:
+                arguments = [request for argument in check.argnames if argument == "request"]
+                if check.function(*arguments):
+                    return owner.owner or name
+            elif name in ("model", "device"):
+                return owner.owner or name
+        return ""
 
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
         """One encoding a pair, in order."""
-        encodings: Encodings = self._answer("preprocess", self._hook.preprocess(pairs=pairs))
+        encodings = self._answer("preprocess", self._hook.preprocess(pairs=pairs))
+        if not isinstance(encodings, Encodings):
+            raise PluginError(f"preprocess gave {type(encodings).__name__}, which is not a zoo.api.Encodings")
         if len(encodings.rows) != len(pairs):
             raise PluginError(f"preprocess gave {len(encodings.rows)} encodings for {len(pairs)} pairs")
+        _check_encodings(encodings)
         return encodings
 
-    def infer(self, session: Session, inputs: Tensors) -> Future[Tensors]:
+    def infer(self, session: Session, inputs: Tensors, batch: BatchInfo) -> Future[Tensors]:
         """Start one batch."""
-        future: Future[Tensors] = self._answer("infer", self._hook.infer(session=session, inputs=inputs))
-        return future
+        future = self._answer("infer", self._hook.infer(session=session, inputs=inputs, batch=batch))
+        if not hasattr(future, "add_done_callback"):
+            raise PluginError(f"infer gave {type(future).__name__}, which is not a future of the outputs")
+        return future  # type: ignore[no-any-return]
 
-    def postprocess(self, outputs: Tensors) -> Scores:
-        """One float32 logit a row of the batch."""
+    def postprocess(self, outputs: Tensors, inputs: Tensors, batch: BatchInfo) -> Scores:
+        """One float32 logit a row of the batch, rows that only fill the shape included."""
         import numpy as np
 
-        scores = np.asarray(self._answer("postprocess", self._hook.postprocess(outputs=outputs)), dtype=np.float32)
-        if scores.ndim != 1:
-            raise ScoreError(f"postprocess gave scores of shape {scores.shape}; one number a pair is needed")
-        return scores
+        given = self._hook.postprocess(outputs=outputs, inputs=inputs, batch=batch)
+        scores = np.asarray(self._answer("postprocess", given))
+        if scores.dtype.kind != "f":
+            raise ScoreError(f"postprocess gave scores of type {scores.dtype}; floating-point numbers are needed")
+        rows = len(next(iter(inputs.values()))) if inputs else batch.rows
+        if scores.shape not in ((rows,), (batch.rows,)):
+            raise ScoreError(
+                f"postprocess gave scores of shape {scores.shape} for {batch.rows} pairs in {rows} rows; one a row is needed"
+            )
+        return scores.astype(np.float32, copy=False)
 
-    def evaluate(self, run: Run, qrels: Qrels) -> Mapping[str, float]:
-        """The metrics of all participants; two that give one name are an error."""
+    def evaluate(self, run: Run, qrels: Qrels) -> Evaluation:
+        """The metrics of all participants. One that raises, or gives a name that another gives, costs only itself."""
         merged: dict[str, float] = {}
-        for metrics in reversed(self._hook.evaluate(run=run, qrels=qrels)):  # the defaults' metrics come first
-            if not isinstance(metrics, Mapping):
-                raise PluginError(f"an evaluator gave {metrics!r}; it gives metrics by name")
-            clash = merged.keys() & metrics.keys()
-            if clash:
-                raise PluginError(f"two evaluators give the metric {', '.join(sorted(clash))}")
-            for name, value in metrics.items():
-                if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                    raise PluginError(f"an evaluator gave {value!r} for the metric '{name}'; a finite number is needed")
-            merged.update(metrics)
-        return merged
+        warnings: list[str] = []
+        evaluators = [i for i in self._hook.evaluate.get_hookimpls() if not (i.wrapper or i.hookwrapper)]
+        for implementation in evaluators:  # the first registered are the defaults
+            others = {i.plugin for i in evaluators if i.plugin is not implementation.plugin}
+            call = self._manager.subset_hook_caller("evaluate", others)
+            owner = next(each for each in self._participants if each.plugin is implementation.plugin)
+            try:
+                # Each gets copies: pytrec_eval needs real dicts, and one that is changed must not be another's.
+                found = call(run={q: dict(s) for q, s in run.items()}, qrels={q: dict(s) for q, s in qrels.items()})
+                for metrics in found:
+                    merged.update(_checked_metrics(metrics, merged, owner.label))
+            except ZooError as error:
+                if not owner.owner:
+                    raise
+                warnings.append(str(error))
+        return Evaluation(merged, tuple(warnings))
 
     def _answer(self, stage: str, result: Any) -> Any:
         if result is None:
-            names = ", ".join(name for name, _ in self._manager.list_name_plugin())
+            names = ", ".join(f"{each.name} {each.owner}".rstrip() for each in self._participants)
             raise PluginError(f"nobody answered the hook '{stage}' (participants: {names})")
         return result
+
+
+def _check_encodings(encodings: Encodings) -> None:
+    if not encodings.rows:
+        return
+    names = set(encodings.rows[0].features)
+    unpadded = sorted(names - set(encodings.padding))
+    if unpadded or not names:
+        which = f"the feature '{unpadded[0]}' is not in Encodings.padding" if unpadded else "it has no features"
+        raise PluginError(f"preprocess gave an encoding that cannot be padded: {which}")
+    for number, row in enumerate(encodings.rows):
+        lengths = {len(ids) for ids in row.features.values()}
+        if row.features.keys() != names or len(lengths) != 1:
+            found = ", ".join(f"{name} {len(ids)}" for name, ids in row.features.items())
+            raise PluginError(f"preprocess gave features of unequal names or lengths in row {number} ({found})")
+    for name in ("groups", "shared"):
+        counted = getattr(encodings, name)
+        if counted is not None and len(counted) != len(encodings.rows):
+            raise PluginError(f"preprocess gave {len(counted)} {name} for {len(encodings.rows)} encodings")
+
+
+def _checked_metrics(metrics: object, known: Mapping[str, float], label: str) -> Mapping[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise PluginError(f"{label} gave {metrics!r} from evaluate; it gives metrics by name")
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise PluginError(f"{label} gave {value!r} for the metric '{name}'; a finite number is needed")
+    clash = sorted(known.keys() & metrics.keys())
+    if clash:
+        raise PluginError(f"{label} gives the metric {', '.join(clash)}, which another evaluator gives already")
+    return metrics

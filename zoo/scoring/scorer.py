@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zoo.registry.stages import Pipeline
+from zoo.scoring.batch_runner import BatchRunner
+from zoo.scoring.batching import Features
+from zoo.scoring.stage_threads import Recall as Recall
 from zoo.scoring.stage_threads import StageThreads, Window
 from zoo.types import Pair, Session
 
@@ -50,15 +53,23 @@ class Scorer:
     """Scores pairs through one session. ``stats`` grows as results are given out.
 
     ``batch_size`` is rows a batch; None leaves them to the session's token budget. ``repeatable`` batches the same pairs the same way
-    in every run, where windows otherwise follow the device's speed.
+    in every run; otherwise windows follow the device's speed. ``recall`` knows the scores of batches that were computed before and is
+    told those of new ones.
     """
 
     pipeline: Pipeline
     session: Session
     batch_size: int | None = 1
+    features: Features = field(default_factory=Features)
     repeatable: bool = False
+    recall: Recall | None = None
     stats: RunStats = field(default_factory=RunStats)
-    _lines: list[StageThreads] = field(default_factory=list, repr=False)
+    _running: list[StageThreads] = field(default_factory=list, repr=False)
+
+    @property
+    def runner(self) -> BatchRunner:
+        """What computes a batch, with the settings as they are now."""
+        return BatchRunner(self.pipeline, self.session, self.batch_size, self.features)
 
     def score(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float]]:
         """Each pair with its logit, in the order of ``pairs``.
@@ -67,17 +78,17 @@ class Scorer:
         are given out, then it is raised (a score that is not finite as a ScoreError naming its pair). Closing the iterator stops
         every stage.
         """
-        with StageThreads(self.pipeline, self.session, self.batch_size, pairs, repeatable=self.repeatable) as line:
-            self._lines.append(line)
+        with StageThreads(self.runner, pairs, repeatable=self.repeatable, recall=self.recall) as threads:
+            self._running.append(threads)
             try:
-                for window in line.finished():
+                for window in threads.finished():
                     self.stats.add(window)
                     yield from zip(window.pairs, window.scores.tolist(), strict=True)
-                    line.release(window)
+                    threads.release(window)
             finally:
-                self._lines.remove(line)
+                self._running.remove(threads)
 
     def close(self) -> None:
         """Stop what an iterator that nobody closed has left running."""
-        for line in self._lines:
-            line.stop()
+        for threads in self._running:
+            threads.stop()

@@ -1,10 +1,10 @@
-"""The production line behind ``Scorer``: one thread a stage, bounded belts between them.
+"""The threads behind ``Scorer``: one a stage, with bounded queues between them.
 
     read -> tokenise -> batch -> infer -> (device) -> collect -> the caller
 
-A failure anywhere, or the caller going away, stops all of them: every wait is at a belt, and a stopped belt wakes its waiters. Only a
+A failure anywhere, or the caller going away, stops all of them: every wait is at a queue, and a stopped queue wakes its waiters. Only a
 thread that is inside somebody else's code (the caller's iterable, a tokenizer, a device) cannot be woken; it is not waited for, and ends
-at its next belt.
+at its next queue.
 """
 
 from __future__ import annotations
@@ -14,27 +14,39 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Thread
+from typing import Protocol
 
 import numpy as np
 
-from zoo.errors import PluginError, ScoreError, ZooError
-from zoo.registry.stages import Pipeline
-from zoo.scoring.batching import Batch, batches
+from zoo.scoring.batch_runner import BatchRunner, check_finite
+from zoo.scoring.batching import Batch
 from zoo.scoring.bounded_queue import Allowance, BoundedQueue, Stopped
 from zoo.scoring.window_size import CHARACTERS_AHEAD, WindowSize, take
-from zoo.types import Encodings, Pair, Scores, Session, Tensors
+from zoo.types import Encodings, Pair, Scores, Tensors
 
 BATCHES_AHEAD = 2
 """Batches handed to the device beyond those it runs at once: one waits, one is being made."""
 
 WINDOWS_AHEAD = 2
-"""Windows that may lie on a belt."""
+"""Windows that may lie in a queue."""
 
 PATIENCE = 2.0
-"""Seconds that stopping waits for stages inside somebody else's code."""
+"""Seconds that stopping waits for stages that are inside somebody else's code."""
+
+
+class Recall(Protocol):
+    """Scores of batches that were computed before, by the batch's key."""
+
+    def recall(self, key: str) -> Scores | None:
+        """The scores of that batch's pairs, or None."""
+        ...
+
+    def append(self, key: str, scores: Scores) -> None:
+        """Keep the scores of a batch that has just been computed."""
+        ...
 
 
 @dataclass
@@ -55,27 +67,34 @@ class Window:
         self.missing = len(self.pairs)
         self.scores = np.full(self.missing, np.nan, dtype=np.float32)
 
+    def add(self, batch: Batch, scores: Scores) -> None:
+        """Take in the scores of a batch."""
+        self.scores[list(batch.indices)] = scores
+        self.missing -= len(batch.indices)
+        self.batches += 1
+        self.tokens += batch.tokens
+        self.slots += batch.slots
+
 
 class StageThreads:
     """One run of pairs through all stages. A context manager: the threads live inside the ``with`` block."""
 
     def __init__(
         self,
-        pipeline: Pipeline,
-        session: Session,
-        rows: int | None,
+        runner: BatchRunner,
         pairs: Iterable[Pair],
         *,
         repeatable: bool = False,
+        recall: Recall | None = None,
     ) -> None:
-        self._pipeline, self._session, self._rows, self._pairs = pipeline, session, rows, pairs
-        rule = session.shape_rule
-        self._size = WindowSize(rule, rows, repeatable=repeatable)
+        self._runner, self._pairs, self._recall = runner, pairs, recall
+        rule = runner.session.shape_rule
+        self._size = WindowSize(rule, runner.rows, repeatable=repeatable)
         self._windows: BoundedQueue[Window] = BoundedQueue(WINDOWS_AHEAD)
         self._encoded: BoundedQueue[tuple[Window, Encodings]] = BoundedQueue(WINDOWS_AHEAD)
         self._made: BoundedQueue[tuple[Window, Batch]] = BoundedQueue(BATCHES_AHEAD)
         self._slots: BoundedQueue[None] = BoundedQueue()
-        self._landed: BoundedQueue[tuple[Window, Batch, Future[Tensors]]] = BoundedQueue()
+        self._landed: BoundedQueue[tuple[Window, Batch, Future[Tensors] | Scores]] = BoundedQueue()
         self._finished: BoundedQueue[Window] = BoundedQueue(WINDOWS_AHEAD)
         self._max_in_flight = rule.parallel_batches + BATCHES_AHEAD
         for _ in range(self._max_in_flight):
@@ -109,17 +128,17 @@ class StageThreads:
         self._held.give_back(window.characters)
 
     def stop(self) -> None:
-        """End every stage; those inside somebody else's code are waited for a little. Harmless when repeated."""
-        self._stand_still()
+        """End every stage, and wait up to ``PATIENCE`` for threads that are inside somebody else's code. May be called again."""
+        self._wake_all()
         self._finished.stop()
         deadline = time.monotonic() + PATIENCE
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(deadline - time.monotonic(), 0))
 
-    def _stand_still(self) -> None:
-        for belt in (self._windows, self._encoded, self._made, self._slots, self._landed):
-            belt.stop()
+    def _wake_all(self) -> None:
+        for each in (self._windows, self._encoded, self._made, self._slots, self._landed):
+            each.stop()
         self._held.stop()
         for future in list(self._in_flight):
             future.cancel()
@@ -129,9 +148,9 @@ class StageThreads:
             stage()
         except Stopped:
             pass
-        except BaseException as error:  # whatever it is, it is the caller's to see
+        except BaseException as error:  # the caller raises it
             self._finished.end(error)
-            self._stand_still()
+            self._wake_all()
 
     def _read(self) -> None:
         source = iter(self._pairs)
@@ -145,7 +164,7 @@ class StageThreads:
 
     def _tokenise(self) -> None:
         for window in self._windows:
-            encodings = self._pipeline.preprocess(window.pairs)
+            encodings = self._runner.pipeline.preprocess(window.pairs)
             window.passages_truncated = sum(row.passage_truncated for row in encodings.rows)
             window.queries_truncated = sum(row.query_truncated for row in encodings.rows)
             self._encoded.put((window, encodings))
@@ -154,7 +173,7 @@ class StageThreads:
     def _batch(self) -> None:
         for window, encodings in self._encoded:
             self._unfinished.append(window)
-            for batch in batches(encodings, self._session.shape_rule, self._rows, self._session.input_names):
+            for batch in self._runner.batches(encodings):
                 self._made.put((window, batch))
         self._made.end()
 
@@ -162,11 +181,14 @@ class StageThreads:
         for window, batch in self._made:
             self._slots.get()
             self._size.start()
-            with self._blamed(batch):
-                future = self._pipeline.infer(self._session, batch.inputs)
+            known = self._recall.recall(batch.key) if self._recall is not None else None
+            if known is not None:
+                self._landed.put((window, batch, known))
+                continue
+            future = self._runner.start(batch)
             self._in_flight.add(future)
             future.add_done_callback(functools.partial(self._land, window, batch))
-        for _ in range(self._max_in_flight):  # when every place is free again, everything has been collected
+        for _ in range(self._max_in_flight):  # when every slot is free again, everything has been collected
             self._slots.get()
         self._landed.end()
 
@@ -176,47 +198,17 @@ class StageThreads:
             self._landed.put((window, batch, future))
 
     def _collect(self) -> None:
-        for window, batch, future in self._landed:
-            with self._blamed(batch):
-                outputs = future.result()
-            self._score(window, batch, self._pipeline.postprocess(outputs))
+        for window, batch, landed in self._landed:
+            if isinstance(landed, Future):
+                scores = self._runner.scores(batch, landed)
+                check_finite(scores, lambda row, window=window, batch=batch: window.pairs[batch.indices[row]])  # type: ignore[misc]
+                if self._recall is not None:
+                    self._recall.append(batch.key, scores)
+            else:
+                scores = landed
+            window.add(batch, scores)
             self._size.scored(len(batch.indices))
             while self._unfinished and not self._unfinished[0].missing:
                 self._finished.put(self._unfinished.popleft())
             self._slots.put(None)
         self._finished.end()
-
-    @contextlib.contextmanager
-    def _blamed(self, batch: Batch) -> Iterator[None]:
-        """A session may raise anything; what it raises is the device's fault and not zoo's."""
-        try:
-            yield
-        except (ZooError, CancelledError, Stopped):
-            raise
-        except Exception as error:
-            rows, length = next(iter(batch.inputs.values())).shape
-            owner = type(self._session)
-            raise PluginError(
-                f"the device failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
-                f"({owner.__module__}.{owner.__qualname__})"
-            ) from error
-
-    def _score(self, window: Window, batch: Batch, scores: Scores) -> None:
-        count = len(batch.indices)
-        if len(scores) < count:
-            raise ScoreError(f"a batch of {count} pairs came back with {len(scores)} scores")
-        for index, score in zip(batch.indices, scores[:count], strict=True):
-            if not np.isfinite(score):
-                raise ScoreError(
-                    f"the score of a pair is {score}. The pair: {_short(window.pairs[index])}. "
-                    "The weights may be damaged, or the precision too low for this model (try --no-half)."
-                )
-        window.scores[list(batch.indices)] = scores[:count]
-        window.missing -= count
-        window.batches += 1
-        window.tokens += batch.tokens
-        window.slots += batch.slots
-
-
-def _short(pair: Pair, limit: int = 200) -> str:
-    return " / ".join(repr(text if len(text) <= limit else f"{text[:limit]}...") for text in pair)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import ZooError
+from zoo.options import read_options
 from zoo.scoring.batching import batches
 from zoo.testing.toy import toy_encodings, write_toy
 from zoo.types import Artifact, Device, Encodings, Precision, Scores, Session, SessionOptions, Tensors
@@ -63,7 +64,7 @@ class DeviceContract:
             batch_size=batch_size,
             max_length=MAX_LENGTH,
             threads=1,
-            extra=dict(self.options),
+            extra=read_options(f"the device '{device.name}'", device.options, self.options),
         )
         return device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
 
@@ -152,12 +153,12 @@ class DeviceContract:
         with pytest.raises(ZooError, match="damaged"):
             self.open(device, damaged)
 
-    def test_an_unknown_option_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
-        options = SessionOptions(
-            precision=default_precision(device), batch_size=1, max_length=8, extra={"no_such_option": "1"}
-        )
-        with pytest.raises(ZooError, match="no_such_option"):
-            device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
+    def test_its_options_have_help_and_defaults_that_they_take(self, device: Device) -> None:
+        assert all(option.help for option in device.options)
+        read_options(f"the device '{device.name}'", device.options, {})
+        for option in device.options:
+            if option.default:
+                option.checked(option.default, device.name)
 
     def test_an_unknown_part_of_the_device_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
         options = SessionOptions(

@@ -12,7 +12,7 @@ import pytest
 from conftest import Zoo
 from random_checkpoints import make_checkpoint
 from small_graphs import HEADS, WIDTH, encoder
-from zoo_onnx.process import Job
+from zoo.export.process import Job
 
 pytestmark = [pytest.mark.export]
 
@@ -132,7 +132,7 @@ def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(
         model, str(source), save_as_external_data=True, location="weights.bin", size_threshold=smallest, convert_attribute=True
     )  # fmt: skip
     weights = source.with_name("weights.bin").read_bytes()
-    job = Job(kind="trim", model=source, checkpoint=None, target=target, reference=target, task="x", options={})
+    job = Job(name="first-token-only", model=source, target=target, reference=target)
     assert trim(job)["note"] == "7 nodes compute the first token only, and no keys and values for it"
     assert {path.name for path in target.iterdir()} == {"model.onnx", "weights.bin"}
     assert (target / "weights.bin").read_bytes() == weights
@@ -150,7 +150,7 @@ def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: P
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert [step["name"] for step in report["steps"]] == ["export", "trim", "flash"]
+    assert [step["name"] for step in report["steps"]] == ["export", "first-token-only", "flash"]
     assert report["steps"][1]["note"] == "7 nodes compute the first token only, and no keys and values for it"
     assert report["steps"][1]["max_rel_error"] < 1e-5
     whole = json.loads(zoo(*words, "--optimize", "none").stdout)

@@ -12,7 +12,7 @@ import pytest
 from conftest import Zoo
 from random_checkpoints import make_checkpoint
 from small_graphs import encoder
-from zoo_onnx.process import Job
+from zoo.export.process import Job
 
 pytestmark = [pytest.mark.export]
 
@@ -128,7 +128,7 @@ def test_it_runs_beside_weights_in_a_file_of_their_own(model: Any, tmp_path: Pat
     inputs = {"input_ids": np.full((2, 20), 9), "attention_mask": np.ones((2, 20), np.int64)}
     expected = ort.InferenceSession(model.SerializeToString()).run(None, inputs)[0]
     onnx.save(model, str(source), save_as_external_data=True, location="weights.bin", convert_attribute=True)
-    job = Job(kind="flash", model=source, checkpoint=None, target=target, reference=target, task="x", options={})
+    job = Job(name="flash", model=source, target=target, reference=target)
     assert flash(job)["note"] == f"{ATTENTIONS} attentions joined"
     session = ort.InferenceSession(str(job.output), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, inputs)[0], expected, atol=2e-5)

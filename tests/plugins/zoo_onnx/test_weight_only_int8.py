@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
+from zoo.export.process import Job
+from zoo.export.run_steps import DefaultExport
+from zoo.export.steps import Steps
+from zoo.registry.catalogue import Catalogue
 from zoo.types import Checkpoint, ExportRequest
-from zoo_onnx import run_steps
-from zoo_onnx.process import Job
+from zoo_onnx import INT8
 from zoo_onnx.proof import open_session
 
 pytestmark = [pytest.mark.export, pytest.mark.openvino]
@@ -46,15 +49,7 @@ def test_a_channel_of_zeros_stays_zero() -> None:
 def run_step(model: Path, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     """The graph after the step, with its weights, and what the step said."""
     folder.mkdir()
-    job = Job(
-        kind="compress",
-        model=model,
-        checkpoint=None,
-        target=folder / "out",
-        reference=folder / "x",
-        task="",
-        options=options,
-    )
+    job = Job(name="weight-only-int8", model=model, target=folder / "out", reference=folder / "x", options=options)
     job.target.mkdir()
     said = compress.compress(job)
     onnx.checker.check_model(str(job.output))
@@ -152,10 +147,10 @@ def test_a_whole_model_is_compressed_with_its_proof_and_into_a_third(tiny: Path,
     folder = tmp_path / "out"
     folder.mkdir()
     request = ExportRequest(
-        source=source / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("compress",),
+        source=source / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("weight-only-int8",),
         precision="int8", folder=folder,
     )  # fmt: skip
-    artifact = run_steps.run_recipe(request)
+    artifact = DefaultExport(Steps(Catalogue.installed().steps)).export(request)
     (step,) = artifact.steps
     layers = sum(
         node.op_type == "Softmax" for node in onnx.load(str(tiny / "model.onnx"), load_external_data=False).graph.node
@@ -164,7 +159,7 @@ def test_a_whole_model_is_compressed_with_its_proof_and_into_a_third(tiny: Path,
         "six a layer but two fewer in the last, two tables, the head's first"
     )
     assert step.max_rel_error is not None
-    assert 0 < step.max_rel_error <= run_steps.INT8 == step.tolerance
+    assert 0 < step.max_rel_error <= INT8 == step.tolerance
     assert step.rank_correlation is not None
     assert step.rank_correlation > 0.8
     assert artifact.model.stat().st_size < 0.6 * sum(path.stat().st_size for path in model_files(source / "model.onnx"))

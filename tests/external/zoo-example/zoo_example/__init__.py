@@ -6,11 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zoo import hookimpl
-from zoo.registry.hookspecs import ArchitectureFactory
-from zoo.types import Device, Qrels, Run
+from zoo.api import Device, Qrels, Run, hookimpl
 from zoo_example.device import ReferenceDevice
-from zoo_example.reranker import Halved
 
 logger = logging.getLogger("zoo.example")
 
@@ -21,8 +18,8 @@ def zoo_models() -> Iterable[Path]:
 
 
 @hookimpl
-def zoo_architectures() -> Mapping[str, ArchitectureFactory]:
-    return {"halved": Halved}
+def zoo_architectures() -> Mapping[str, str]:
+    return {"halved": "zoo_example.reranker:Halved"}
 
 
 @hookimpl

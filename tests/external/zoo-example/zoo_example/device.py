@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from zoo.types import Artifact, Session, SessionOptions
+from zoo.api import Artifact, SessionOptions
 from zoo_cpu.device import CpuDevice
+from zoo_cpu.session import CpuSession
 
 
 class ReferenceDevice(CpuDevice):
@@ -13,5 +14,5 @@ class ReferenceDevice(CpuDevice):
     aliases = ()
     priority = -10
 
-    def open(self, artifact: Artifact, options: SessionOptions) -> Session:
+    def open(self, artifact: Artifact, options: SessionOptions) -> CpuSession:
         return super().open(artifact, dataclasses.replace(options, extra={"optimization": "off"}))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from zoo import hookimpl
-from zoo.types import Scores, Tensors
+import numpy as np
+
+from zoo.api import Scores, Tensors, hookimpl
 from zoo_cross_encoder.reranker import CrossEncoder
 
 
 class Halved(CrossEncoder):
     @hookimpl
     def postprocess(self, outputs: Tensors) -> Scores:
-        scores: Scores = super().postprocess(outputs) / 2
+        scores: Scores = super().postprocess(outputs) / np.float32(2)
         return scores

@@ -1,4 +1,4 @@
-"""Starting a step in a process of its own, watching it, and reading what came of it."""
+"""Starting a step in a process of its own, watching it, and reading its result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo import errors
 from zoo.errors import NotInstalledError, ZooError
@@ -34,15 +34,27 @@ class StepError(ZooError):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the process is to do. ``target`` is the folder it makes; ``model`` the file it starts from."""
+    """What the child process is to do: call ``function`` (``package.module:function``) with this job.
 
-    kind: str
-    model: Path | None
-    checkpoint: Path | None
+    ``target`` is the folder it makes and ``model`` the file it starts from. ``reference`` is the file of the probe pairs and the logits
+    that are expected for them (see ``zoo.export.probes``).
+    """
+
+    name: str
+    """The step, for messages."""
     target: Path
     reference: Path
-    task: str
-    options: dict[str, str | int | bool]
+    kind: Literal["run", "reference", "prove"] = "run"
+    function: str = ""
+    model: Path | None = None
+    checkpoint: Path | None = None
+    task: str = "text-classification"
+    head: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str | int | bool] = field(default_factory=dict)
+    covered: list[str] = field(default_factory=list)
+    """Steps after the export that the exporter does itself."""
+    weights_folder: Path | None = None
+    """Where the external data of ``model`` lies, if not beside it."""
 
     @property
     def output(self) -> Path:
@@ -60,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
     result_path = job.target.with_suffix(".json")
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo_onnx.child", job.to_json(), str(result_path), str(os.getpid())],
+            [sys.executable, "-m", "zoo.export.child", job.to_json(), str(result_path), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -74,12 +86,12 @@ def run(job: Job) -> dict[str, Any]:
                 process.kill()
                 process.wait()
     log_text = log_path.read_text(errors="replace")
-    logger.debug("%s:\n%s", job.kind, log_text)
+    logger.debug("%s:\n%s", job.name, log_text)
     try:
         answer = json.loads(result_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         _refuse_full_disk(job)
-        raise StepError(f"'{job.kind}' {_ending(code)}{_last_line(log_text)}") from None
+        raise StepError(f"'{job.name}' {_ending(code)}{_last_line(log_text)}") from None
     if "error" in answer:
         _raise(answer, job)
     result: dict[str, Any] = answer
@@ -88,15 +100,15 @@ def run(job: Job) -> dict[str, Any]:
 
 def _wait(process: subprocess.Popen[bytes], job: Job) -> int:
     started = time.monotonic()
-    timeout = float(job.options.get("timeout", 0)) if job.kind == "simplify" else 0.0
+    timeout = float(job.options.get("timeout", 0)) if job.kind == "run" else 0.0
     while True:
         try:
             return process.wait(SIGN_OF_LIFE if not timeout else min(SIGN_OF_LIFE, timeout))
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - started
             if timeout and elapsed >= timeout:
-                raise StepError(f"'{job.kind}' took more than {timeout:g} s and was stopped") from None
-            logger.info("  %s: %.0f s so far%s", job.kind, elapsed, _memory_of(process.pid))
+                raise StepError(f"'{job.name}' took more than {timeout:g} s and was stopped") from None
+            logger.info("  %s: %.0f s so far%s", job.name, elapsed, _memory_of(process.pid))
 
 
 def _memory_of(pid: int) -> str:
@@ -111,13 +123,13 @@ def _memory_of(pid: int) -> str:
 def _environment(scratch: Path) -> dict[str, str]:
     return {
         **os.environ,
-        "TMPDIR": str(
-            scratch.parent
-        ),  # what libraries put aside goes where it was made room for, and is swept away with it
+        # Temporary files of libraries go where room was found for them, and are deleted with the folder.
+        "TMPDIR": str(scratch.parent),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # a step may come from where this process found it
     }
 
 
@@ -140,7 +152,7 @@ def _raise(answer: dict[str, Any], job: Job) -> None:
     _refuse_full_disk(job)
     known = getattr(errors, answer["class"], None)
     if known is None:
-        raise StepError(f"'{job.kind}' failed: {answer['class']}: {answer['error']}")
+        raise StepError(f"'{job.name}' failed: {answer['class']}: {answer['error']}")
     raise (NotInstalledError if known is NotInstalledError else ZooError)(answer["error"])
 
 

@@ -1,4 +1,4 @@
-"""``python -m zoo_onnx.child JOB RESULT PARENT``: do one step for the process PARENT, then say in RESULT what came of it."""
+"""``python -m zoo.export.child JOB RESULT PARENT``: do one job for the process PARENT, then write its result to RESULT."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoo_onnx.process import Job
+from zoo.export.process import Job
+from zoo.registry.participants import load_object
 
 PR_SET_PDEATHSIG = 1
 
@@ -20,13 +20,13 @@ PR_SET_PDEATHSIG = 1
 def main(job_text: str, result_path: str, parent: str) -> None:
     die_with(int(parent))
     fields: dict[str, Any] = json.loads(job_text)
-    for name in ("model", "checkpoint", "target", "reference"):
+    for name in ("model", "checkpoint", "target", "reference", "weights_folder"):
         fields[name] = Path(fields[name]) if fields[name] else None
     job = Job(**fields)
     started = time.monotonic()
     try:
-        answer = {**_work(job.kind)(job), "seconds": round(time.monotonic() - started, 3), "peak_memory": peak_memory()}
-    except Exception as error:  # whatever a library raises is told to the parent, which decides
+        answer = {**_work(job), "seconds": round(time.monotonic() - started, 3), "peak_memory": peak_memory()}
+    except Exception as error:  # whatever a library raises is reported to the parent, which decides
         answer = {"error": str(error), "class": type(error).__name__, "errno": getattr(error, "errno", None)}
         import traceback
 
@@ -34,22 +34,17 @@ def main(job_text: str, result_path: str, parent: str) -> None:
     Path(result_path).write_text(json.dumps(answer), encoding="utf-8")
 
 
-def _work(kind: str) -> Callable[[Job], dict[str, Any]]:
-    if kind == "export":
-        from zoo_optimum.torch_export import export
+def _work(job: Job) -> dict[str, Any]:
+    function = load_object(job.function, f"the step '{job.name}'")
+    if job.kind == "prove":
+        from zoo.export import proof
 
-        return export
-    if kind in ("prove", "reference"):
-        from zoo_onnx import proof
-
-        return {"prove": proof.prove, "reference": proof.reference}[kind]
-    from zoo_onnx import graph_steps
-
-    return graph_steps.STEPS[kind]
+        return proof.prove(job, function)
+    return function(job) or {}
 
 
 def die_with(parent: int) -> None:
-    """Linux ends this process when its parent is gone, so that a killed run leaves nothing working in the dark."""
+    """Linux ends this process when its parent is gone, so that a killed run leaves nothing running."""
     if sys.platform.startswith("linux"):
         import ctypes
 
@@ -60,7 +55,7 @@ def die_with(parent: int) -> None:
 
 
 def peak_memory() -> int:
-    """Bytes this process held at most; 0 where the system does not tell."""
+    """Bytes this process held at most; 0 if the system does not tell."""
     try:
         import resource
     except ImportError:

@@ -1,0 +1,42 @@
+"""The command-line spelling of settings: messages of the library name a setting as `max_length`, in backquotes; users type a flag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+FLAGS: Mapping[str, str] = {
+    "allow_pickle": "--allow-pickle",
+    "batch_size": "--batch-size",
+    "candidates": "--candidates",
+    "checkpoint": "--config-path",
+    "ckpt": "--ckpt",
+    "config_path": "--config-path",
+    "data_path": "--data-path",
+    "dataset": "--dataset",
+    "device": "--target",
+    "device_options": "--device-option",
+    "exporter": "--exporter",
+    "languages": "--languages",
+    "limit": "--limit",
+    "max_length": "--shape",
+    "model_options": "--model-option",
+    "offline": "--offline",
+    "output": "--output",
+    "overwrite": "--overwrite",
+    "precision": "--precision",
+    "quality": "--quality",
+    "query_max_length": "--query-max-length",
+    "save_name": "--save-name",
+    "split": "--split",
+    "threads": "--threads",
+    "torch": "--torch",
+    "workers": "--workers",
+}
+
+QUOTED = re.compile("`([a-z_]+)`")
+
+
+def as_flags(message: str) -> str:
+    """``message`` with the settings in it spelled as the command line has them."""
+    return QUOTED.sub(lambda found: FLAGS.get(found[1], found[0]), message)

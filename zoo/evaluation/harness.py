@@ -1,0 +1,167 @@
+"""A data set's candidates reranked and evaluated, with its journal, its files and its report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
+from zoo.evaluation.html import page
+from zoo.evaluation.journal import Journal
+from zoo.evaluation.longdoc import LongDoc
+from zoo.evaluation.metrics import MetricHooks
+from zoo.evaluation.report import Timing, document, notes, overall, reference_checks, table, write_files
+from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
+from zoo.evaluation.timing import Stopwatch
+from zoo.files import atomic_write
+from zoo.registry.catalogue import Catalogue
+from zoo.registry.participants import Participant
+from zoo.reranker import Reranker
+from zoo.scoring.scorer import RunStats, Scorer
+from zoo.settings import RunSettings
+from zoo.types import Run
+
+logger = logging.getLogger(__name__)
+
+RESULTS = Path("zoo-results")
+
+Shown = Callable[[Iterator[Scored], Collection], Iterator[Scored]]
+"""Passes the scored candidates of a collection on, and may show how far they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate on, and how. ``output`` None is ``zoo-results/MODEL/DATASET``."""
+
+    data: DataRequest = field(default_factory=DataRequest)
+    output: Path | None = None
+    overwrite: bool = False
+    """Throw away the scores that an earlier run left in the output folder."""
+    long_doc: LongDoc = "truncate"
+    normalize: bool = False
+    """Show scores as sigmoid(logit) in the page."""
+    rows_given: bool = True
+    """Whether the settings' batch size is to be used where the session has a budget of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A finished evaluation. ``report`` is the content of report.json; ``files`` are those that were written, below ``output``."""
+
+    output: Path
+    results: Sequence[Result]
+    report: dict[str, Any]
+    timing: Timing
+    stats: RunStats
+    files: Sequence[Path]
+    lines: Sequence[str]
+    """Table and notes, for people."""
+
+    @property
+    def ndcg_at_10(self) -> float:
+        """The mean over the languages."""
+        return overall(self.results)
+
+
+def evaluate(
+    settings: RunSettings,
+    request: EvaluationRequest | None = None,
+    *,
+    catalogue: Catalogue | None = None,
+    shown: Shown = lambda scored, collection: scored,
+) -> Evaluation:
+    """Check the whole data set, rerank its candidates, write the files, and give all that was measured.
+
+    An interrupted run is continued from the journal in the output folder. Raises ZooError; what was scored until then is kept.
+    """
+    request = request or EvaluationRequest()
+    catalogue = catalogue or Catalogue.installed()
+    catalogue.card(settings.model)  # a misspelt name is an error before gigabytes are read
+    layouts = find_layouts(request.data)
+    output = request.output or RESULTS / settings.model / layouts[0].dataset
+    data = replace(request.data, work=output)
+    started = time.perf_counter()
+    collections = open_collections(layouts, data)
+    with Reranker.from_settings(settings, catalogue) as reranker:
+        by_budget = not request.rows_given and reranker.session.shape_rule.tokens is not None
+        rows = None if by_budget else settings.batch_size  # the device knows how many long pairs fit its memory
+        header = identity(reranker, rows, data, collections, request.long_doc)
+        watch = Stopwatch()
+        pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()), Participant("stopwatch", watch))
+        with (
+            Journal.open(output / "journal.jsonl", header, overwrite=request.overwrite) as journal,
+            reranker.exclusive(pipeline=pipeline, batch_size=rows or 0, repeatable=True, recall=journal) as scorer,
+        ):
+            if len(journal):
+                logger.info("continuing from %s: %d batches are there", journal.path, len(journal))
+            scored = _rerank_all(scorer, collections, request.long_doc, reranker.max_length, shown, journal)
+            timing = Timing.of(
+                time.perf_counter() - started, watch, scorer.stats, journal.recalled, journal.recalled_rows
+            ).by_counter(reranker.session.device_seconds)
+        results = [
+            judge(pipeline, collection, run, chunks)
+            for collection, (run, chunks) in zip(collections, scored, strict=True)
+        ]
+        checks = reference_checks(reranker.card, results, limited=data.limit is not None)
+        report = document(
+            header, results, checks, scorer.stats, timing, watch.batches, _device(reranker), reranker.pipeline.owners
+        )
+        files = [
+            *write_files(output, reranker.card.name, results),
+            *_write_report(output, report, results, request.normalize),
+        ]
+    return Evaluation(
+        output=output,
+        results=results,
+        report=report,
+        timing=timing,
+        stats=scorer.stats,
+        files=files,
+        lines=[*table(results), *notes(results, checks, scorer.stats, timing)],
+    )
+
+
+def _rerank_all(
+    scorer: Scorer,
+    collections: Sequence[Collection],
+    long_doc: LongDoc,
+    max_length: int,
+    shown: Shown,
+    journal: Journal,
+) -> list[tuple[Run, int]]:
+    try:
+        return [
+            collect(collection, shown(rerank(scorer, collection, long_doc, max_length), collection))
+            for collection in collections
+        ]
+    except KeyboardInterrupt:
+        logger.warning(
+            "stopped: %d batches of scores are kept in %s; the same command goes on from there",
+            len(journal),
+            journal.path,
+        )
+        raise
+
+
+def _write_report(output: Path, report: dict[str, Any], results: Sequence[Result], normalize: bool) -> list[Path]:
+    paths = [output / "report.json", output / "report.html"]
+    with atomic_write(paths[0]) as handle:
+        json.dump(report, handle, indent=2, ensure_ascii=False)
+    with atomic_write(paths[1]) as handle:
+        handle.write(page(report, results, normalize=normalize))
+    return paths
+
+
+def _device(reranker: Reranker) -> dict[str, str]:
+    return {
+        "name": reranker.device_name,
+        "precision": reranker.precision,
+        **({"model_file": str(reranker.artifact.model)} if reranker.artifact else {}),
+        **({"precision_reason": reranker.precision_reason} if reranker.precision_reason else {}),
+        **reranker.device_details(),
+    }

@@ -1,0 +1,101 @@
+"""A checkpoint's model file for a device, into the cache and, if asked for, into a folder of its own."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from zoo.checkpoints.files import TOKENIZER_FILES, has_pickled, has_safetensors, onnx_file
+from zoo.errors import ZooError
+from zoo.export.build import BuildRequest
+from zoo.export.prepare import Preparation
+from zoo.export.steps import EXPORT
+from zoo.registry.catalogue import Catalogue
+from zoo.settings import ExportSettings
+from zoo.types import Artifact, Checkpoint, Device, Precision
+
+logger = logging.getLogger(__name__)
+
+GRAPHS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "none": ((), {}),
+    "O1": ((), {"optimize": "O1"}),
+    "O2": (("fuse",), {}),
+}
+"""Graph levels: the steps each stands for, and what optimum is told. Optimum's O2 and the step fuse make the same graph."""
+
+
+def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
+    """The model file, made or found in the cache. The device need not be here. Raises ZooError."""
+    if settings.output is not None:
+        _check_output(settings.output)
+    told = GRAPHS[settings.optimize][1] if settings.optimize else {}
+    exporter = settings.exporter or ("optimum" if settings.optimize or settings.shapes else "")
+    asked = replace(settings, exporter=exporter)
+    preparation = Preparation(catalogue, asked, device_here=False, options={**settings.shapes, **told})
+
+    def recipe_of(device: Device, precision: Precision, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+        recipe = device.recipe(precision, checkpoint)
+        if settings.optimize is None:
+            return recipe
+        return (EXPORT, *GRAPHS[settings.optimize][0], *preparation.steps.lowering(recipe))
+
+    prepared = preparation.prepared(recipe_of)
+    with closing(prepared.model):
+        if prepared.device is None:
+            raise ZooError(f"'{prepared.card.name}' has no model file: there is nothing to export")
+        request, folder = prepared.request, prepared.checkpoint.folder
+        if not (has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))):
+            request = _from_file(request, folder)
+        artifact = prepared.builder.obtain(request) if not request.recipe else prepared.builder.make(request)
+        return _copy(artifact, folder, settings.output) if settings.output else artifact
+
+
+def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
+    """The same from the model file inside the checkpoint, which has no weights of its own."""
+    steps = tuple(step for step in request.recipe if step != EXPORT)
+    if not steps:
+        raise ZooError(f"{folder} holds an exported model and no weights: there is nothing to export")
+    return replace(request, source=onnx_file(folder), recipe=steps)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ZooError(f"the folder {output} (`output`) exists and is not empty. Name a new one")
+
+
+def _copy(artifact: Artifact, checkpoint: Path, output: Path) -> Artifact:
+    """The artifact with the tokenizer's files beside it, so that the folder is a checkpoint to run from. It appears when it is whole."""
+    folder = artifact.model if artifact.is_checkpoint else artifact.model.parent
+    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    files |= artifact.borrowed
+    files |= {name: path for name in TOKENIZER_FILES if (path := checkpoint / name).is_file()}
+    needed = sum(path.stat().st_size for path in files.values())
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(output.parent).free
+        if free < needed:
+            raise ZooError(
+                f"the folder {output} (`output`) takes {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there"
+            )
+        aside = Path(tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent))
+        try:
+            for name, path in files.items():
+                shutil.copyfile(path, aside / name)
+            aside.chmod(0o755)
+            aside.replace(output)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise ZooError(f"cannot write {output} (`output`): {error.strerror or error}") from error
+    logger.info("copied to %s", output)
+    return replace(
+        artifact,
+        model=output if artifact.is_checkpoint else output / artifact.model.name,
+        weights_folder=None,
+        borrowed={},
+    )

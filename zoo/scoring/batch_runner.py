@@ -1,0 +1,123 @@
+"""One batch through ``infer`` and ``postprocess``, with everything checked that a device or a model may return."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import PluginError, ScoreError, ZooError
+from zoo.registry.stages import Pipeline
+from zoo.scoring.batching import Batch, Features, batches, collate, divided, padded_length, wanted_inputs
+from zoo.types import Encodings, Pair, Scores, Session, ShapeRule, Tensors
+
+
+class NoSession:
+    """The session of an architecture that needs none: what ``preprocess`` made is what ``postprocess`` gets."""
+
+    shape_rule = ShapeRule(tokens=1 << 20, auto_rows=1024)
+    input_names = ()
+    device_seconds = None
+
+    def submit(self, inputs: Tensors, outputs: object = None) -> Future[Tensors]:
+        future: Future[Tensors] = Future()
+        future.set_result(inputs)
+        return future
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> NoSession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class BatchRunner:
+    """Makes batches for ``session``, starts them, and turns their outputs into scores. ``rows`` None leaves rows to the session."""
+
+    pipeline: Pipeline
+    session: Session
+    rows: int | None
+    features: Features = field(default_factory=Features)
+
+    def batches(self, encodings: Encodings) -> Iterator[Batch]:
+        """The batches of ``encodings``, the longest first."""
+        return batches(encodings, self.session.shape_rule, self.rows, self._input_names, self.features)
+
+    def divided(self, encodings: Encodings) -> list[list[int]]:
+        """Which encodings those batches hold, without making them."""
+        return list(divided(encodings, self.session.shape_rule, self.rows))
+
+    def batch(self, encodings: Encodings) -> Batch:
+        """All of ``encodings`` as one batch, which they must fit into."""
+        rule = self.session.shape_rule
+        length = padded_length(max(row.length for row in encodings.rows), rule)
+        names = wanted_inputs(encodings, self._input_names, self.features)
+        return collate(encodings, range(len(encodings.rows)), rule, length, names)
+
+    @property
+    def _input_names(self) -> Sequence[str] | None:
+        return None if isinstance(self.session, NoSession) else self.session.input_names
+
+    def start(self, batch: Batch) -> Future[Tensors]:
+        """Submit ``batch``. Raises ZooError naming the device if it fails."""
+        with self._device_named(batch):
+            return self.pipeline.infer(self.session, batch.inputs, batch.info)
+
+    def scores(self, batch: Batch, future: Future[Tensors]) -> Scores:
+        """The scores of the rows that are pairs, in the batch's order; not yet checked to be finite. Waits for ``future``."""
+        with self._device_named(batch):
+            outputs = future.result()
+        _check_outputs(outputs, batch)
+        return self.pipeline.postprocess(outputs, batch.inputs, batch.info)[: batch.info.rows]
+
+    @contextlib.contextmanager
+    def _device_named(self, batch: Batch) -> Iterator[None]:
+        """A session may raise anything; what it raises is the device's fault and not zoo's."""
+        try:
+            yield
+        except (ZooError, CancelledError):
+            raise
+        except Exception as error:
+            rows, length = next(iter(batch.inputs.values())).shape
+            owner, kind = self.pipeline.owners.get("device", ""), type(self.session)
+            plugin = f" of the plugin {owner}" if owner else ""
+            raise PluginError(
+                f"the device{plugin} failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
+                f"({kind.__module__}.{kind.__qualname__})"
+            ) from error
+
+
+def _check_outputs(outputs: Any, batch: Batch) -> None:
+    if not isinstance(outputs, Mapping) or not outputs:
+        raise PluginError(f"a session gave {type(outputs).__name__}; it gives arrays by the outputs' names")
+    rows = len(next(iter(batch.inputs.values())))
+    for name, array in outputs.items():
+        if not isinstance(array, np.ndarray) or array.ndim < 1:
+            raise PluginError(
+                f"a session gave {type(array).__name__} for the output '{name}'; an array with one row a pair is needed"
+            )
+        if len(array) != rows:
+            raise PluginError(f"a session gave {len(array)} rows of the output '{name}' for a batch of {rows}")
+
+
+def check_finite(scores: Scores, pair_of: Callable[[int], Pair]) -> None:
+    """Raises ScoreError naming the pair of the first score that is NaN or infinite."""
+    finite = np.isfinite(scores)
+    if not finite.all():
+        index = int(np.argmin(finite))
+        raise ScoreError(
+            f"the score of a pair is {scores[index]}. The pair: {_short(pair_of(index))}. "
+            "The weights may be damaged, or the precision too low for this model (try fp32)."
+        )
+
+
+def _short(pair: Pair, limit: int = 200) -> str:
+    return " / ".join(repr(text if len(text) <= limit else f"{text[:limit]}...") for text in pair)
