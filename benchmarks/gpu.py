@@ -31,6 +31,7 @@ from machine import machine, median, report
 from peers import make_pairs
 from texts import corpora, passages
 
+from zoo.options import read_options
 from zoo.paths import bundled
 from zoo.registry.card import load_card
 from zoo.registry.catalogue import Catalogue, probe
@@ -67,11 +68,15 @@ class Zoo:
             precision=args.precision,
             batch_size=None,
             max_length=args.max_length,
-            extra=dict(option.partition("=")[::2] for option in args.device_option),
+            extra=read_options(
+                f"the device '{device.name}'",
+                device.options,
+                dict(option.split("=", 1) for option in args.device_option),
+            ),
         )
         started = time.perf_counter()
         self.session: Any = device.open(
-            Artifact(model=args.checkpoint, precision=args.precision, origin="benchmark"), options
+            Artifact(model=args.checkpoint, is_checkpoint=True, precision=args.precision, origin="benchmark"), options
         )
         self.opening = time.perf_counter() - started
         card = load_card(bundled("models") / "bge-reranker-v2-m3.toml")

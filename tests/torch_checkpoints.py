@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.types import Artifact, Device, Precision, Session, SessionOptions, Tensors
+from zoo.options import read_options
+from zoo.types import Artifact, Device, Head, Precision, Session, SessionOptions, Tensors
 
 VOCABULARY, LONGEST = 120, 100
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
@@ -93,10 +94,14 @@ def row_by_row(model: Any, inputs: Tensors, names: Sequence[str]) -> Any:
     return np.array(scores, dtype=np.float32)
 
 
-def open_session(device: Device, folder: Path, precision: Precision = "fp32", **extra: str) -> Session:
+def open_session(
+    device: Device, folder: Path, precision: Precision = "fp32", *, head: Head | None = None, **extra: str
+) -> Session:
     """A session of ``device`` on a checkpoint, as the runner opens it."""
-    options = SessionOptions(precision=precision, batch_size=None, max_length=LONGEST, threads=1, extra=extra)
-    return device.open(Artifact(model=folder, precision=precision, origin="test"), options)
+    chosen = read_options(f"the device '{device.name}'", device.options, extra)
+    options = SessionOptions(precision=precision, batch_size=None, max_length=LONGEST, threads=1, extra=chosen)
+    artifact = Artifact(model=folder, is_checkpoint=True, precision=precision, origin="test", head=head or {})
+    return device.open(artifact, options)
 
 
 def score(session: Session, inputs: Tensors) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from zoo import hookimpl
-from zoo.types import Device
+from zoo.api import Device, hookimpl
 from zoo_torch.device import CudaDevice, TorchDevice
 
 

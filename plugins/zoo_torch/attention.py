@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 from zoo_torch.faults import first_line
 
 logger = logging.getLogger("zoo.torch")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 
 CUDA, NVML = ("nvcuda.dll", "nvml.dll") if sys.platform == "win32" else ("libcuda.so.1", "libnvidia-ml.so.1")
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76

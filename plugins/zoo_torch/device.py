@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from zoo.cpus import usable_threads
-from zoo.errors import NotInstalledError, ZooError
-from zoo.types import Artifact, Availability, Precision, PrecisionInfo, Session, SessionOptions
+from zoo.api import (
+    Artifact,
+    Availability,
+    Checkpoint,
+    NotInstalledError,
+    Option,
+    Precision,
+    PrecisionInfo,
+    Session,
+    SessionOptions,
+    ZooError,
+    usable_threads,
+)
 from zoo_torch.cards import Card, Listing, Load, free_memory, list_cards
-from zoo_torch.options import TorchOptions, card_numbers, parse
+from zoo_torch.options import OPTIONS, card_numbers
 
 REMEDY = "pip install 'zoo-runner[torch]'"
 CUDA_REMEDY = "Install a CUDA build of torch (https://pytorch.org/get-started/locally): docs/devices/cuda.md"
@@ -27,6 +39,13 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 LEAST_MEMORY = 512 * 2**20
 """Bytes that must be free on a card: torch's own context takes about as much."""
+
+OpenOn = Callable[[str, Artifact, SessionOptions], Session]
+"""Opens a session on a device by torch's name of it."""
+
+CARD_CLOSING = 30.0
+"""Seconds that a card's process has to finish the batches it computes."""
+CARD_HINT = ". The kernel's log (dmesg) has the driver's messages, which begin with 'NVRM: Xid'"
 
 FLOAT32 = "about a tenth of float16's speed (TF32 is off, so that it is float32); use it to tell rounding from a fault"
 BFLOAT16 = (
@@ -47,9 +66,11 @@ class CudaDevice:
     name = "cuda"
     aliases: Sequence[str] = ("nvidia",)
     priority = 50
+    options: Sequence[Option] = OPTIONS
 
-    def __init__(self, load: Load = ctypes.CDLL) -> None:
-        self._load = load
+    def __init__(self, load: Load = ctypes.CDLL, open_on: OpenOn | None = None) -> None:
+        """``open_on`` replaces what opens a session on one card; it must be a function that another process can import."""
+        self._load, self._open_on = load, open_on or open_on_device
 
     @property
     def precisions(self) -> Mapping[Precision, PrecisionInfo]:
@@ -83,17 +104,15 @@ class CudaDevice:
             )
         return Availability(ok=True, details=details)
 
-    def recipe(self, precision: Precision) -> tuple[str, ...]:
+    def recipe(self, precision: Precision, checkpoint: Checkpoint | None = None) -> tuple[str, ...]:
         return ()  # the checkpoint itself
 
     def open(self, artifact: Artifact, options: SessionOptions) -> Session:
-        chosen = parse(self.name, options.extra)
         built_for()
         numbers = card_numbers(options.selector, [card.number for card in list_cards(self._load).cards])
-        if len(numbers) > 1:
-            names = ", ".join(f"cuda:{number}" for number in numbers)
-            raise ZooError(f"several cards at once ({names}) are not supported yet: name one of them with --target")
-        return _open_on(f"cuda:{numbers[0]}", artifact, options, chosen)
+        if len(numbers) == 1:
+            return self._open_on(f"cuda:{numbers[0]}", artifact, options)
+        return _open_cards([f"cuda:{number}" for number in numbers], self._open_on, artifact, options)
 
     def _computes_bfloat16(self) -> bool:
         try:
@@ -111,6 +130,7 @@ class TorchDevice:
     priority = -10
     """Below every other device: ONNX Runtime is faster on a CPU."""
     precisions = CPU_PRECISIONS
+    options: Sequence[Option] = OPTIONS
 
     def probe(self) -> Availability:
         try:
@@ -119,25 +139,45 @@ class TorchDevice:
             return Availability(ok=False, reason=str(error), remedy=REMEDY)
         return Availability(ok=True, details={"threads": str(usable_threads()), "torch": installed("torch")})
 
-    def recipe(self, precision: Precision) -> tuple[str, ...]:
+    def recipe(self, precision: Precision, checkpoint: Checkpoint | None = None) -> tuple[str, ...]:
         return ()
 
     def open(self, artifact: Artifact, options: SessionOptions) -> Session:
-        chosen = parse(self.name, options.extra)
         check_installed()
         if options.selector:
             raise ZooError(
-                f"the device 'torch' has no parts to choose from: --target torch, not torch:{options.selector}"
+                f"the device 'torch' has no parts to choose from: it is 'torch', not 'torch:{options.selector}'"
             )
-        return _open_on("cpu", artifact, options, chosen)
+        return open_on_device("cpu", artifact, options)
 
 
-def _open_on(where: str, artifact: Artifact, options: SessionOptions, chosen: TorchOptions) -> Session:
+def open_on_device(where: str, artifact: Artifact, options: SessionOptions) -> Session:
+    """A session on ``where``: "cpu", "cuda:1". Raises ZooError."""
     try:
         from zoo_torch.opening import open_on
     except (ImportError, OSError) as error:  # installed, but of another platform, or without a library that it loads
         raise NotInstalledError(f"torch, safetensors or transformers cannot be imported: {error}. {REMEDY}") from error
-    return open_on(where, artifact, options, chosen)
+    return open_on(where, artifact, options)
+
+
+def _open_cards(names: Sequence[str], open_on: OpenOn, artifact: Artifact, options: SessionOptions) -> Session:
+    """Each card in a process of its own: they share no interpreter, and one that fails takes its own batches with it and is named."""
+    from zoo.api import ChildSettings, Processes
+
+    threads = max((options.threads or usable_threads()) // len(names), 1)
+    return Processes.opened(
+        [
+            ChildSettings(
+                name=name,
+                opener=functools.partial(open_on, name),
+                artifact=artifact,
+                options=replace(options, selector="", threads=threads),
+                hint=CARD_HINT,
+                closing_seconds=CARD_CLOSING,
+            )
+            for name in names
+        ]
+    )
 
 
 def check_installed() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
-from zoo.types import Tensors
+from zoo.api import Tensors
 from zoo_torch.attention import Layout
 from zoo_torch.kernels import Activation, Kernels, Widths
 from zoo_torch.model import Check, Cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.errors import ScoreError
+from zoo.api import ScoreError
 
 OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 """What errors say that are not torch.OutOfMemoryError and mean it: of cuBLAS's workspace, of the CPU's allocator."""

@@ -8,8 +8,7 @@ from concurrent.futures import Future, InvalidStateError
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
-from zoo.types import Tensors
+from zoo.api import Tensors, ZooError
 
 logger = logging.getLogger("zoo.torch")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from zoo.types import Tensors
+from zoo.api import Tensors
 from zoo_torch.packing import HostBatch
 
 if TYPE_CHECKING:

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.checkpoints.files import float32_bytes
-from zoo.cpus import usable_threads
-from zoo.errors import ZooError
-from zoo.types import Artifact, Precision, SessionOptions
+from zoo.api import Artifact, Precision, SessionOptions, ZooError, float32_bytes, usable_threads
 from zoo_torch import budget, families, modernbert
 from zoo_torch.families import NotPackable
 from zoo_torch.faults import first_line
+from zoo_torch.head import ScoreTokens, score_tokens
 from zoo_torch.kernels import choose_kernels
 from zoo_torch.lanes import CpuLane, CudaLane, Lane
 from zoo_torch.model import Model
@@ -29,25 +27,17 @@ logger = logging.getLogger("zoo.torch")
 
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 ADVICE: Mapping[Precision, str] = {
-    "fp16": "float16 has no numbers above 65,504, which this model may need: try --precision bf16 or --precision fp32 (--no-half).",
-    "bf16": "Try --precision fp32 (--no-half); if that gives it too, the weights are damaged.",
+    "fp16": "float16 has no numbers above 65,504, which this model may need: try the `precision` bf16 or fp32.",
+    "bf16": "Try the `precision` fp32; if that gives it too, the weights are damaged.",
     "fp32": "The weights are damaged, or were trained to no end.",
 }
 OVERHEAD = 512 * 2**20
 """Bytes of a card that torch's context, its libraries' workspaces and the smallest batch take."""
 
 
-def open_on(
-    where: str,
-    artifact: Artifact,
-    options: SessionOptions,
-    chosen: TorchOptions,
-    head: Mapping[str, Any] | None = None,
-) -> TorchSession:
-    """A session on ``where``: "cpu", "cuda:1". ``head`` names the tokens that make the score of a language model.
-
-    Raises ZooError. It is a module's function, so that a child process can be given it.
-    """
+def open_on(where: str, artifact: Artifact, options: SessionOptions) -> TorchSession:
+    """A session on ``where``: "cpu", "cuda:1". Raises ZooError."""
+    chosen, tokens = TorchOptions.of(options.extra), score_tokens(artifact.head)
     device = torch.device(where)
     name = "torch" if device.type == "cpu" else where
     folder, files = safetensors_files(artifact.model)
@@ -64,7 +54,7 @@ def open_on(
             torch.cuda.set_device(device)
             _check_memory(name, folder, dtype)
         with torch.no_grad():  # of this thread; the session's lane does the same for its own
-            model = _load(folder, files, config, head, device, dtype, chosen)
+            model = _load(folder, files, config, tokens, device, dtype, chosen)
         lane, size = _lane(model, device, chosen)
         _warm_up(model, lane)
     except torch.OutOfMemoryError as error:
@@ -83,7 +73,7 @@ def _load(
     folder: Path,
     files: list[Path],
     config: Mapping[str, Any],
-    head: Mapping[str, Any] | None,
+    tokens: ScoreTokens | None,
     device: torch.device,
     dtype: torch.dtype,
     chosen: TorchOptions,
@@ -92,7 +82,7 @@ def _load(
     try:
         if chosen.packed == "off":
             raise NotPackable("packed=off")
-        if head:
+        if tokens:
             raise NotPackable("its score comes from tokens of a language model")
         with Weights(files, device, dtype) as weights:
             model = _build_packed(config, weights, device, dtype, chosen)
@@ -111,7 +101,7 @@ def _load(
             f"{files[0]} is not what {folder} has as its weights ({own[0].name}), which transformers reads: put it in their place"
         )
     logger.info("%s runs through transformers, padded: %s", folder, reason)
-    return transformers_model.load(folder, config, head, device, dtype)
+    return transformers_model.load(folder, config, tokens, device, dtype)
 
 
 def _build_packed(

@@ -1,48 +1,59 @@
-"""What a user may choose of the devices ``cuda`` and ``torch``, parsed at the door."""
+"""What a user may choose of the devices ``cuda`` and ``torch``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from zoo.errors import UnknownNameError, ZooError
+from zoo.api import Option, ZooError
 
-CHOICES: Mapping[str, Sequence[str]] = {
-    "attention": ("auto", "varlen", "nested", "padded"),
-    "compile": ("auto", "on", "off"),
-    "packed": ("auto", "off"),
-}
-"""Options with few values; the first is the default.
-
-``attention``: how attention is computed over rows of different length; ``auto`` takes the first that works, in this order.
-``compile``: whether torch.compile fuses additions and normalisations; ``auto`` does it on a card where a compiler is found.
-``packed``: ``off`` runs every model through transformers, padded, to compare with.
-"""
-
-NUMBERS: Sequence[str] = ("batch_tokens",)
-"""``batch_tokens``: tokens of a batch at most; by default chosen from the card's memory and the model's size."""
+OPTIONS = (
+    Option(
+        name="attention",
+        choices=("auto", "varlen", "nested", "padded"),
+        default="auto",
+        help="How attention is computed over rows of different length; auto takes the first that works, in this order.",
+    ),
+    Option(
+        name="compile",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="Whether torch.compile fuses additions and normalisations; auto does it on a card if a compiler is found.",
+    ),
+    Option(
+        name="packed",
+        choices=("auto", "off"),
+        default="auto",
+        help="off runs every model through transformers, padded, to compare with.",
+    ),
+    Option(
+        name="batch_tokens",
+        kind="integer",
+        minimum=1,
+        help="Tokens of a batch at most; by default chosen from the card's memory and the model's size.",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchOptions:
-    """Checked options; None leaves the choice to the device."""
+    """The options' values; None leaves the choice to the device."""
 
     attention: str = "auto"
     compile: str = "auto"
     packed: str = "auto"
     batch_tokens: int | None = None
 
-
-def parse(device: str, extra: Mapping[str, str]) -> TorchOptions:
-    """Check every option. Raises ZooError naming the one that is wrong."""
-    for name in extra:
-        if name not in CHOICES and name not in NUMBERS:
-            raise UnknownNameError(f"option of the device '{device}' called", name, [*CHOICES, *NUMBERS])
-    chosen = {name: extra.get(name, values[0]) for name, values in CHOICES.items()}
-    for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise ZooError(f"the device option {name}={value}: it takes {', '.join(CHOICES[name])}")
-    return TorchOptions(**chosen, batch_tokens=_number(extra, "batch_tokens"))
+    @classmethod
+    def of(cls, extra: Mapping[str, str]) -> TorchOptions:
+        """From values that have been checked, as ``SessionOptions.extra`` has them."""
+        tokens = extra.get("batch_tokens")
+        return cls(
+            attention=extra.get("attention", "auto"),
+            compile=extra.get("compile", "auto"),
+            packed=extra.get("packed", "auto"),
+            batch_tokens=None if tokens is None else int(tokens),
+        )
 
 
 def card_numbers(selector: str, present: Sequence[int]) -> list[int]:
@@ -52,7 +63,7 @@ def card_numbers(selector: str, present: Sequence[int]) -> list[int]:
     if selector == "all":
         return list(present)
     parts = selector.split(",")
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isascii() and part.isdecimal() for part in parts):
         raise ZooError(f"'cuda:{selector}' names no cards: use cuda, cuda:1, cuda:0,1 or cuda:all")
     numbers = [int(part) for part in parts]
     if len(set(numbers)) < len(numbers):
@@ -61,12 +72,3 @@ def card_numbers(selector: str, present: Sequence[int]) -> list[int]:
         if number not in present:
             raise ZooError(f"there is no card cuda:{number}; the driver shows {', '.join(map(str, present))}")
     return numbers
-
-
-def _number(extra: Mapping[str, str], name: str) -> int | None:
-    value = extra.get(name)
-    if value is None:
-        return None
-    if not value.isdecimal() or int(value) < 1:
-        raise ZooError(f"the device option {name}={value}: it takes a number of tokens, 1 or more")
-    return int(value)

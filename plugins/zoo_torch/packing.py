@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import ZooError
-from zoo.types import Tensors
+from zoo.api import Tensors, ZooError
 
 Integers: TypeAlias = NDArray[np.int32]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
 
 import numpy as np
 
-from zoo.errors import ZooError
-from zoo.types import ShapeRule, Tensors
+from zoo.api import ShapeRule, Tensors, ZooError
 from zoo_torch.budget import Budget
 from zoo_torch.faults import NotFiniteError, first_line, is_out_of_memory
 from zoo_torch.jobs import OUTPUT, Job, Rows
@@ -35,7 +34,9 @@ class TorchSession:
         self._name, self._lane, self._advice = name, lane, advice
         self._model: Model | None = model
         self.input_names: Sequence[str] = list(model.input_names)
-        self.shape_rule = ShapeRule(tokens=budget.wanted, parallel_batches=2 if lane.in_flight > 1 else 1)
+        self.shape_rule = ShapeRule(
+            tokens=budget.wanted, auto_rows=budget.rows, parallel_batches=2 if lane.in_flight > 1 else 1
+        )
         self._limit = budget.limit
         self._seconds = 0.0
         self._closing = False
@@ -55,7 +56,7 @@ class TorchSession:
         """Seconds the device has computed so far: by events on a card, by the clock on a CPU."""
         return self._seconds
 
-    def submit(self, inputs: Tensors, outputs: Collection[str] | None = None) -> Future[Tensors]:
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
         """Start a batch: int64 arrays of shape (rows, length). The future gives ``logits``, float32 of shape (rows, 1)."""
         if unknown := set(outputs or ()) - {OUTPUT}:
             raise ZooError(f"{self._name} has no output '{min(unknown)}'; it has '{OUTPUT}'")
@@ -141,7 +142,7 @@ class TorchSession:
         remark = "" if free is None else f" ({free / 2**30:.2f} GiB are free)"
         if batch.rows == 1:
             raise ZooError(
-                f"{self._name}: a pair of {batch.tokens:,} tokens does not fit the memory{remark}. Use a smaller --shape, or end what "
+                f"{self._name}: a pair of {batch.tokens:,} tokens does not fit the memory{remark}. Use a smaller `max_length`, or end what "
                 "else uses the device's memory"
             )
         self._limit = max(min(batch.rows * batch.longest, self._limit) // 2, 1)

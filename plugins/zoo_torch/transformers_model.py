@@ -1,25 +1,23 @@
 """Everything that has no packed forward: transformers' own classes, on padded rows.
 
 A sequence classifier gives its logit as it is. A decoder is read at each row's last real token: with a causal mask that is right whichever
-side is padded. Of a language model's head only the tokens that make the score are multiplied: logit(yes) - logit(no).
+side is padded. Of a language model's head only the tokens that make the score are multiplied.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from zoo.errors import ZooError
-from zoo.types import Tensors
+from zoo.api import Tensors, ZooError
 from zoo_torch.faults import first_line
+from zoo_torch.head import ScoreTokens
 from zoo_torch.model import Check, Cost
 from zoo_torch.packing import HostBatch, check_below
 from zoo_torch.weights import NOT_WEIGHTS
@@ -32,30 +30,6 @@ ATTENTION_COPIES = 4
 """Matrices of scores (rows, heads, length, length) that live at once where attention is written out: DeBERTa adds two to its own."""
 
 
-@dataclass(frozen=True)
-class ScoreTokens:
-    """The score of a language model: the logit of the token ``yes``, less that of ``no`` where there is one."""
-
-    yes: int
-    no: int | None = None
-
-    @classmethod
-    def of(cls, head: Mapping[str, Any]) -> ScoreTokens:
-        """From what an architecture says: ``{"yes": 9693, "no": 2152}``. Raises ZooError."""
-        numbers = {
-            name: value for name, value in head.items() if isinstance(value, int) and not isinstance(value, bool)
-        }
-        if "yes" not in numbers or set(head) - {"yes", "no"} or len(numbers) < len(head):
-            raise ZooError(
-                f"the head {json.dumps(dict(head), default=str)} is not known: it has the token ids 'yes' and perhaps 'no'"
-            )
-        return cls(numbers["yes"], numbers.get("no"))
-
-    @property
-    def ids(self) -> list[int]:
-        return [self.yes] if self.no is None else [self.yes, self.no]
-
-
 class TransformersModel:
     """A model that transformers loaded. ``head`` is needed for a language model and refused for a classifier."""
 
@@ -64,9 +38,7 @@ class TransformersModel:
         kind = type(model).__name__
         language_model = kind.endswith("ForCausalLM")
         if language_model and head is None:
-            raise ZooError(
-                f"{kind} gives logits over a vocabulary: its card must name the tokens that make the score (yes and no)"
-            )
+            raise ZooError(f"{kind} gives logits over a vocabulary: its card must name the tokens that make the score")
         if head is not None and not language_model:
             raise ZooError(
                 f"{kind} has a head of its own, and a card that names tokens for one: take them out of the card"
@@ -161,14 +133,13 @@ class TransformersModel:
 
 
 def load(
-    folder: Path, config: Mapping[str, Any], head: Mapping[str, Any] | None, device: torch.device, dtype: torch.dtype
+    folder: Path, config: Mapping[str, Any], tokens: ScoreTokens | None, device: torch.device, dtype: torch.dtype
 ) -> TransformersModel:
     """Have transformers load a checkpoint. Raises ZooError when it does not know it, or when weights and config do not fit together."""
     import transformers
 
     architecture = str((config.get("architectures") or [""])[0])
-    tokens = ScoreTokens.of(head) if head else None
-    language_model = architecture.endswith("ForCausalLM") or (tokens is not None)
+    language_model = architecture.endswith("ForCausalLM") or tokens is not None
     auto = transformers.AutoModelForCausalLM if language_model else transformers.AutoModelForSequenceClassification
     try:
         model, info = auto.from_pretrained(

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from zoo.checkpoints.files import weight_files
-from zoo.errors import InputError, ZooError
+from zoo.api import InputError, ZooError, weight_files
 
 NOT_WEIGHTS = ("position_ids", "inv_freq", "token_type_ids")
 """Endings of entries that older checkpoints carry and that are computed, not learned."""

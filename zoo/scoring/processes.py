@@ -183,12 +183,8 @@ class Processes:
 
     def __init__(self, children: Sequence[SessionProcess]) -> None:
         self._children = children
-        rules = {child.shape_rule for child in children}
-        if len(rules) > 1:
-            said = ", ".join(f"{child.shape_rule.rows} rows" for child in children)
-            raise ZooError(f"the sessions do not take the same batches ({said}): choose devices of one kind")
         self.input_names = children[0].input_names
-        rule = children[0].shape_rule
+        rule = _common_rule([child.shape_rule for child in children])
         self.shape_rule = replace(rule, parallel_batches=rule.parallel_batches * len(children))
         self._closed = False
 
@@ -249,6 +245,19 @@ class Processes:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _common_rule(rules: Sequence[ShapeRule]) -> ShapeRule:
+    """What every session takes: the smallest of their token budgets, for cards differ in free memory.
+
+    Raises ZooError if they differ in anything else.
+    """
+    tokens = [rule.tokens for rule in rules if rule.tokens is not None]
+    common = replace(rules[0], tokens=min(tokens, default=None))
+    if any(replace(rule, tokens=common.tokens) != common for rule in rules):
+        said = ", ".join(f"{rule.rows} rows" for rule in rules)
+        raise ZooError(f"the sessions do not take the same batches ({said}): choose devices of one kind")
+    return common
 
 
 def _end(children: Sequence[SessionProcess]) -> None:

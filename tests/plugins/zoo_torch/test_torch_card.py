@@ -113,7 +113,7 @@ def test_a_card_that_there_is_not_is_an_error(tmp_path: Path) -> None:
     make("xlm-roberta", tmp_path)
     options = SessionOptions(precision="fp16", batch_size=None, max_length=100, selector="99")
     with pytest.raises(ZooError, match="no card cuda:99"):
-        CudaDevice().open(Artifact(model=tmp_path, precision="fp16", origin="test"), options)
+        CudaDevice().open(Artifact(model=tmp_path, is_checkpoint=True, precision="fp16", origin="test"), options)
 
 
 def test_the_probe_agrees_with_torch() -> None:

@@ -32,15 +32,15 @@ class TestTorch(DeviceContract):
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        make("xlm-roberta", tmp_path, vocab_size=5000, max_position_embeddings=MAX_LENGTH + 2)
-        return tmp_path / "model.safetensors"
+        make("xlm-roberta", tmp_path / "checkpoint", vocab_size=5000, max_position_embeddings=MAX_LENGTH + 2)
+        return tmp_path / "checkpoint"
 
     @pytest.fixture
     def expected(self, model: Path) -> Scores:
         """transformers in float32, one unpadded row at a time."""
         from transformers import AutoModelForSequenceClassification
 
-        reference = AutoModelForSequenceClassification.from_pretrained(model.parent).eval()
+        reference = AutoModelForSequenceClassification.from_pretrained(model).eval()
         with torch.no_grad():
             logits = [
                 float(reference(torch.tensor([list(row.features["input_ids"])])).logits[0, 0])
@@ -48,8 +48,7 @@ class TestTorch(DeviceContract):
             ]
         return np.array(logits, dtype=np.float32)
 
-    def test_its_recipes_begin_with_the_export(self, device: Device) -> None:
-        """It opens the checkpoint itself, so there is nothing to do before."""
+    def test_its_recipes_are_empty_for_it_opens_the_checkpoint_itself(self, device: Device) -> None:
         assert all(device.recipe(precision) == () for precision in device.precisions)
 
 

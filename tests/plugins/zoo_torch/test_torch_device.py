@@ -15,11 +15,12 @@ import pytest
 
 from conftest import ROOT, Zoo
 from zoo.errors import NotInstalledError, ZooError
+from zoo.options import read_options
 from zoo.types import Artifact, SessionOptions
 from zoo_torch import device as devices
 from zoo_torch.cards import CUDA, Listing, free_memory, list_cards
 from zoo_torch.device import CudaDevice, TorchDevice
-from zoo_torch.options import card_numbers, parse
+from zoo_torch.options import card_numbers
 
 GIB = 2**30
 IDENTITY = bytes(range(16))
@@ -230,14 +231,14 @@ def test_a_choice_of_cards_that_makes_no_sense_is_refused(selector: str, fault: 
     ("extra", "fault"),
     [
         ({"atention": "nested"}, "option of the device 'cuda' called 'atention'. Did you mean 'attention'"),
-        ({"attention": "flash"}, "attention=flash: it takes auto, varlen, nested, padded"),
-        ({"batch_tokens": "many"}, "batch_tokens=many: it takes a number of tokens"),
-        ({"batch_tokens": "0"}, "batch_tokens=0: it takes a number of tokens"),
+        ({"attention": "flash"}, "attention=flash of the device 'cuda': it takes auto, varlen, nested, padded"),
+        ({"batch_tokens": "many"}, "batch_tokens=many of the device 'cuda': it takes a whole number, 1 or more"),
+        ({"batch_tokens": "0"}, "batch_tokens=0 of the device 'cuda': it takes a whole number, 1 or more"),
     ],
 )
 def test_options_are_checked(extra: dict[str, str], fault: str) -> None:
     with pytest.raises(ZooError, match=fault):
-        parse("cuda", extra)
+        read_options("the device 'cuda'", CudaDevice.options, extra)
 
 
 def test_listing_devices_does_not_import_torch(python: str) -> None:

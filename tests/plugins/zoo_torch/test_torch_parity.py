@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,14 +156,12 @@ def test_names_of_converted_checkpoints_are_known(tmp_path: Path) -> None:
         np.testing.assert_allclose(score(session, inputs), expected, atol=EXACT, rtol=0)
 
 
-@pytest.mark.parametrize("head", [{"yes": 50, "no": 11}, {"yes": 50}])
+@pytest.mark.parametrize("negative", [11, None])
 @pytest.mark.parametrize("kind", ["Qwen3", "Gemma2"])
 def test_a_language_model_gives_the_logits_of_its_score_tokens_at_each_rows_last_token(
-    kind: str, head: dict[str, int], tmp_path: Path
+    kind: str, negative: int | None, tmp_path: Path
 ) -> None:
     """Reference: the publishers' recipe, left padding and logits over the whole vocabulary."""
-    from zoo_torch.transformers_model import load
-
     capped = {"final_logit_softcapping": 1.5} if kind == "Gemma2" else {}
     model = make(kind, tmp_path, task="CausalLM", **capped)
     inputs = make_batch((40, 17, 17, 5, 1))
@@ -174,30 +173,41 @@ def test_a_language_model_gives_the_logits_of_its_score_tokens_at_each_rows_last
         mask = torch.from_numpy(left["attention_mask"])
         places = (mask.cumsum(1) - 1).clamp(min=0)
         logits = model(torch.from_numpy(left["input_ids"]), attention_mask=mask, position_ids=places).logits[:, -1]
-    expected = logits[:, 50] - (logits[:, 11] if "no" in head else 0.0)
-    config = json.loads((tmp_path / "config.json").read_text())
-    loaded = load(tmp_path, config, head, torch.device("cpu"), torch.float32)
-    batch = loaded.prepare({name: inputs[name] for name in loaded.input_names})
-    with torch.no_grad():
-        scores = loaded.forward(
-            {name: torch.from_numpy(array) for name, array in batch.arrays.items()}, batch, lambda: None
-        )
-    np.testing.assert_allclose(scores.numpy(), expected.numpy(), atol=2e-5, rtol=0)
+    expected = logits[:, 50] - (logits[:, negative] if negative is not None else 0.0)
+    head = {"kind": "tokens", "positive": 50, "negative": negative}
+    with open_session(TorchDevice(), tmp_path, head=head) as session:
+        for padded in (inputs, left):
+            np.testing.assert_allclose(score(session, padded), expected.numpy(), atol=2e-5, rtol=0)
 
 
 def test_a_language_model_without_score_tokens_is_refused(tmp_path: Path) -> None:
     make("Qwen3", tmp_path, task="CausalLM")
-    with pytest.raises(ZooError, match=r"Qwen3ForCausalLM gives logits over a vocabulary.*yes and no"):
+    with pytest.raises(ZooError, match=r"Qwen3ForCausalLM gives logits over a vocabulary.*tokens that make the score"):
         open_session(TorchDevice(), tmp_path)
 
 
 def test_a_token_of_the_score_outside_the_vocabulary_is_refused(tmp_path: Path) -> None:
-    from zoo_torch.transformers_model import load
-
     make("Qwen3", tmp_path, task="CausalLM")
-    config = json.loads((tmp_path / "config.json").read_text())
     with pytest.raises(ZooError, match="token id 9693 is not in the model's vocabulary of 120"):
-        load(tmp_path, config, {"yes": 9693, "no": 2}, torch.device("cpu"), torch.float32)
+        open_session(TorchDevice(), tmp_path, head={"kind": "tokens", "positive": 9693, "negative": 2})
+
+
+def test_a_head_of_kind_label_is_the_classifier_of_the_checkpoint(tmp_path: Path) -> None:
+    model = make("xlm-roberta", tmp_path)
+    inputs = make_batch(LENGTHS, padding=1)
+    with open_session(TorchDevice(), tmp_path, head={"kind": "label"}) as session:
+        expected = row_by_row(model, inputs, session.input_names)
+        np.testing.assert_allclose(score(session, inputs), expected, atol=EXACT, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{"kind": "regression"}, {"kind": "tokens"}, {"kind": "tokens", "positive": "yes"}, {"kind": "label", "layer": 8}],
+)
+def test_a_head_that_is_not_known_is_refused(head: dict[str, Any], tmp_path: Path) -> None:
+    make("xlm-roberta", tmp_path)
+    with pytest.raises(ZooError, match=r"the head \{.* is not known"):
+        open_session(TorchDevice(), tmp_path, head=head)
 
 
 def test_an_encoder_without_a_trained_classifier_is_refused(tmp_path: Path) -> None:

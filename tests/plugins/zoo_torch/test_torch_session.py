@@ -74,7 +74,7 @@ class TightLane(CpuLane):
 
 
 def session_of(lane: CpuLane, model: Any, tokens: int = 4096) -> TorchSession:
-    return TorchSession("card", model, lane, Budget(wanted=tokens, limit=tokens), "Try --precision fp32.")
+    return TorchSession("card", model, lane, Budget(wanted=tokens, limit=tokens, rows=32), "Try --precision fp32.")
 
 
 def tight(room: int, message: str = "") -> tuple[TorchSession, TightLane]:
@@ -107,7 +107,7 @@ def test_a_batch_that_the_memory_does_not_hold_is_computed_in_parts(
 def test_a_row_that_the_memory_does_not_hold_is_an_error_and_the_session_goes_on() -> None:
     session, _ = tight(room=30)
     with session:
-        with pytest.raises(ZooError, match=r"card: a pair of 40 tokens does not fit the memory.*--shape"):
+        with pytest.raises(ZooError, match=r"card: a pair of 40 tokens does not fit the memory.*`max_length`"):
             score(session, make_batch((40, 4)))
         inputs = make_batch((20, 20, 7))
         np.testing.assert_array_equal(score(session, inputs), inputs["input_ids"][:, 0])
@@ -444,7 +444,7 @@ def test_a_session_on_a_pretended_card_scores_as_on_the_cpu(tmp_path: Path, capl
         )
         model = build(config, weights, kernels)
     lane = CudaLane(model, cpu, PretendedCuda())  # type: ignore[arg-type]
-    with TorchSession("cuda:0", model, lane, Budget(wanted=64, limit=200), "") as session:
+    with TorchSession("cuda:0", model, lane, Budget(wanted=64, limit=200, rows=32), "") as session:
         assert session.shape_rule.parallel_batches == 2
         batches = [make_batch((30, 20, 20, 11, 3, 1), padding=1, seed=seed) for seed in range(12)]
         futures = [session.submit(inputs) for inputs in batches]
