@@ -134,7 +134,7 @@ def test_a_score_that_is_not_a_number_names_the_row_and_what_to_try(tmp_path: Pa
     inputs["input_ids"][1, 4] = 77
     with open_session(TorchDevice(), tmp_path, "fp16") as session:
         with pytest.raises(
-            ScoreError, match=r"row 1 of a batch \(9 tokens\) has the score nan.*--precision bf16"
+            ScoreError, match=r"row 1 of a batch \(9 tokens\) has the score nan.*`precision` bf16"
         ) as caught:
             score(session, inputs)
         assert getattr(caught.value, "row", None) == 1
@@ -153,7 +153,7 @@ def test_a_model_that_overflows_in_float16_says_so_and_runs_in_bfloat16(tmp_path
     inputs = make_batch((12, 9, 6))
     with (
         open_session(TorchDevice(), tmp_path, "fp16") as session,
-        pytest.raises(ScoreError, match=r"float16 has no numbers above 65,504.*--precision bf16"),
+        pytest.raises(ScoreError, match=r"float16 has no numbers above 65,504.*`precision` bf16"),
     ):
         score(session, inputs)
     with open_session(TorchDevice(), tmp_path, "bf16") as session:
