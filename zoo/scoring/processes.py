@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
 from zoo.cpus import usable_threads
 from zoo.errors import ZooError
 from zoo.scoring.session_process import ChildSettings, Opener, SessionProcess
-from zoo.types import Artifact, Session, SessionOptions, Tensors
+from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 
 
 def open_on(device: str, artifact: Artifact, options: SessionOptions) -> Session:
@@ -30,11 +30,8 @@ class Processes:
 
     def __init__(self, children: Sequence[SessionProcess]) -> None:
         self._children = children
-        if len({child.shape_rule for child in children}) > 1:
-            said = ", ".join(f"{child.name}: {child.shape_rule.rows} rows" for child in children)
-            raise ZooError(f"the sessions do not take the same batches ({said}): choose devices of one kind")
         self.input_names = children[0].input_names
-        rule = children[0].shape_rule
+        rule = _common_rule({child.name: child.shape_rule for child in children})
         self.shape_rule = replace(rule, parallel_batches=rule.parallel_batches * len(children))
         self._closed = False
 
@@ -95,6 +92,20 @@ class Processes:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _common_rule(by_name: Mapping[str, ShapeRule]) -> ShapeRule:
+    """What every session takes: the smallest of their token budgets, for cards differ in free memory.
+
+    Raises ZooError if they differ in anything else.
+    """
+    rules = list(by_name.values())
+    tokens = [rule.tokens for rule in rules if rule.tokens is not None]
+    common = replace(rules[0], tokens=min(tokens, default=None))
+    if any(replace(rule, tokens=common.tokens) != common for rule in rules):
+        said = ", ".join(f"{name}: {rule.rows} rows" for name, rule in by_name.items())
+        raise ZooError(f"the sessions do not take the same batches ({said}): choose devices of one kind")
+    return common
 
 
 def _end(children: Sequence[SessionProcess]) -> None:
