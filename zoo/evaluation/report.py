@@ -20,7 +20,7 @@ from zoo.evaluation.datasets.collection import NO_RERANKER
 from zoo.evaluation.metrics import MAIN, PLACES, ranked
 from zoo.evaluation.rerank import Result
 from zoo.evaluation.timing import BatchTime, Stopwatch
-from zoo.files import atomic_write
+from zoo.files import atomic_write, make_folder
 from zoo.registry.card import ModelCard, Reference
 from zoo.scoring.scorer import RunStats
 from zoo.statistics import percentile
@@ -302,7 +302,7 @@ def _write_trec(path: Path, run: Run, tag: str) -> Path:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_write(path) as handle:
         json.dump(content, handle, indent=4)
     return path

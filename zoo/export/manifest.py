@@ -13,6 +13,7 @@ import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.errors import InputError
+from zoo.files import atomic_write
 from zoo.types import Precision, StepReport
 
 T = TypeVar("T")
@@ -87,8 +88,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(manifest: Manifest, folder: Path) -> None:
     """Readable JSON with sorted keys, in place of whatever was there."""
-    text = json.dumps(as_builtins(manifest), ensure_ascii=False, indent=2, sort_keys=True)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    with atomic_write(folder / NAME, quiet=True) as handle:
+        json.dump(as_builtins(manifest), handle, ensure_ascii=False, indent=2, sort_keys=True)
+        handle.write("\n")
 
 
 def as_builtins(manifest: Manifest) -> dict[str, Any]:

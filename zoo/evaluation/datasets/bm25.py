@@ -17,7 +17,7 @@ from zoo.errors import InputError, NotInstalledError
 from zoo.evaluation.datasets.collection import NO_RERANKER
 from zoo.evaluation.datasets.lines import Lines, decode_line
 from zoo.evaluation.datasets.passages import EXAMPLES, Document
-from zoo.files import atomic_write
+from zoo.files import atomic_write, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def make(
         logger.info("candidates: %s, made before", path)
         return path
     results = _search(corpus, form, queries, top_k)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic_write(path) as handle:
         json.dump(
             {
