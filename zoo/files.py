@@ -26,6 +26,8 @@ DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 """A path that is one of a process's own open files, as ``/dev/stdout`` is."""
 LINKS = 40
 """Links that lead to one another; Linux follows as many."""
+LONGEST_LINE = 64 << 20
+"""Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
 LONGEST_STEM = 100
 """Bytes of a file's name that its temporary name repeats: the system allows 255 in all."""
 

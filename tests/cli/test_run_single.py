@@ -98,7 +98,7 @@ def test_literals_are_parsed_and_never_evaluated(zoo: Zoo, tmp_path: Path) -> No
         ("[['a', 1]]", "a int where a text belongs"),
         ("[]", "holds no pair"),
         ('{"query": "a"}', "lacks the key 'passage'"),
-        ("just a text", "is no pair"),
+        ("just a text", "is not a pair"),
         ("a\tb\tc", "3 tab-separated column(s), not 2"),
         ('["a", "\\ud800"]', "half of a surrogate pair"),
         ("[['\\U0000dfff', 'a']]", "half of a surrogate pair"),

@@ -42,7 +42,9 @@ def score_pairs(
     check_name(catalogue, settings.model)  # a misspelt name is said before a large input is read
     destination = atomic_write(output) if output else nullcontext(sys.stdout)
     with ExitStack() as stack:
-        source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))
+        source = stack.enter_context(
+            read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer if sys.stdin else None)
+        )
         total = source.check()
         handle = stack.enter_context(destination)
         reranker = stack.enter_context(Reranker.from_settings(settings, catalogue))

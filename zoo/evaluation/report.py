@@ -16,7 +16,7 @@ from typing import Any
 
 import zoo
 from zoo.cpus import usable_threads
-from zoo.evaluation.datasets.collection import NO_RERANKER
+from zoo.evaluation.datasets.collection import NO_RERANKER, Collection
 from zoo.evaluation.metrics import MAIN, PLACES, ranked
 from zoo.evaluation.rerank import Result
 from zoo.evaluation.timing import BatchTime, Stopwatch
@@ -145,6 +145,7 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
                 f"{collection.label}: {len(collection.missing)} judged queries have no candidates (the first is "
                 f"'{collection.missing[0]}'): trec_eval's means leave them out, MRR and capped recall count them as 0"
             )
+        lines += [f"{collection.label}: {sentence}" for sentence in data_notes(collection)]
         if ties.scores:
             lines.append(
                 f"{collection.label}: {ties.scores} tied scores in the top 10 of {ties.queries} queries; by the order among them "
@@ -176,6 +177,25 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
             f"tokens/s; a batch took {p50 * 1e3:.1f} / {p90 * 1e3:.1f} / {p99 * 1e3:.1f} ms (p50 / p90 / p99)"
         )
     return lines
+
+
+def data_notes(collection: Collection) -> list[str]:
+    """What is unusual about the data and decides figures, a sentence each."""
+    notes = []
+    if collection.identical:
+        several = collection.identical > 1
+        ranked_too = "were left out, as the rule is" if collection.identical_left_out else "were ranked with the others"
+        notes.append(
+            f"{collection.identical} candidate{'s' * several} had the id of {'their' if several else 'its'} own query and "
+            f"{ranked_too if several else ranked_too.replace('were', 'was')} (`ignore_identical_ids`)"
+        )
+    if collection.absent:
+        several = len(collection.absent) > 1
+        notes.append(
+            f"{len(collection.absent)} judged passage{'s are' if several else ' is'} not in the corpus (the first is "
+            f"'{collection.absent[0]}') and count{'' if several else 's'} as not found"
+        )
+    return notes
 
 
 def document(
@@ -219,6 +239,8 @@ def _result(result: Result) -> dict[str, Any]:
         "first_stage_file": str(collection.first_stage),
         "queries": len(collection.queries),
         "queries_without_candidates": list(collection.missing),
+        "identical_ids": {"candidates": collection.identical, "left_out": collection.identical_left_out},
+        "judged_passages_not_in_the_corpus": list(collection.absent),
         "candidates": collection.pairs,
         "scored_pairs": result.chunks,
         "first_stage": dict(result.first_stage),
