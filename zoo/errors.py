@@ -31,6 +31,11 @@ class DeadlineError(ZooError):
     """Pairs were not scored in the time they were given; they are not computed any more."""
 
 
+def broke_off(error: BaseException) -> bool:
+    """Whether ``error`` is a fault: an Exception, or what libraries in Rust raise when they break off, which is not one."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class InputError(ZooError):
     """Data that cannot be read as what it should be, located as exactly as a text editor needs."""
 

@@ -6,12 +6,11 @@ thing that is not a regular file is written through.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import re
-import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 """A path that is one of a process's own open files, as ``/dev/stdout`` is."""
 LINKS = 40
 """Links that lead to one another; Linux follows as many."""
+UNFIT_IN_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]")
 LONGEST_LINE = 64 << 20
 """Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
 LONGEST_STEM = 100
@@ -61,6 +61,8 @@ def put_in_place(made: Path, path: Path) -> None:
 
     ``made`` lies in the folder of ``path`` or of what ``path`` links to. Raises ZooError.
     """
+    import shutil
+
     place = destination(path)
     try:
         if isinstance(place, int) or _is_special(place):
@@ -102,9 +104,43 @@ def destination(path: Path) -> Path | int:
     raise ZooError(f"cannot write {path}: its links lead in a circle")
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` is that of a file directly inside a folder, on every system: no path, no drive, no control character."""
+    return bool(name) and name not in (".", "..") and not UNFIT_IN_NAME.search(name)
+
+
 def reason(error: OSError) -> str:
-    """What the system says, with the file it says it of if that is known."""
+    """What the system says of a file."""
     return error.strerror or str(error) or type(error).__name__
+
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "The system has no more open files to give",
+    errno.EAGAIN: "Raise the limit on processes and threads (ulimit -u)",
+    errno.EACCES: "This user may not use it",
+    errno.EPERM: "This user may not use it",
+    errno.EROFS: "Choose another folder",
+}
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, of which file, and what helps."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, str)]
+    said = " and ".join(names) + ": " if names else ""
+    return f"{said}{reason(error)}. {REMEDIES.get(error.errno or 0, '')}".rstrip(". ")
+
+
+@contextmanager
+def system_faults() -> Iterator[None]:
+    """What the system refuses inside the block is a ZooError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ZooError(in_words(error)) from error
 
 
 def size_of(folder: Path) -> int:
@@ -157,7 +193,7 @@ def _aside(path: Path, place: Path) -> tuple[_Raw, Path]:
     if place.exists() and not os.access(place, os.W_OK):
         raise ZooError(f"cannot write {path}: it is write-protected")
     stem = place.name.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
-    partial = place.with_name(f"{stem}.{secrets.token_hex(8)}.partial")
+    partial = place.with_name(f"{stem}.{os.urandom(8).hex()}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:

@@ -126,6 +126,10 @@ JSON_PART = re.compile(r""""[^"\t]*"\s*[:,]""")
 """A quoted word and a colon or a comma: a part of a JSON value that lacks its beginning."""
 
 
+DOUBLE_QUOTED = re.compile(r"""[\[({\s]*\"""")
+"""A value whose first text is quoted as JSON quotes."""
+
+
 def _is_columns(text: str) -> bool:
     """Whether a line is plainly not JSON or a literal, so that its TAB parts columns: a broken value is not another pair."""
     if text.startswith(("[", "(")):
@@ -139,8 +143,8 @@ def _value(text: str) -> object:
         return json.loads(text, object_pairs_hook=keys_once)
     except RepeatedKeyError:
         raise
-    except (ValueError, RecursionError, MemoryError):
-        pass
+    except (ValueError, RecursionError, MemoryError) as error:
+        not_json = error
     try:
         tree = ast.parse(text, mode="eval")
         if isinstance(tree.body, ast.Dict):
@@ -149,8 +153,9 @@ def _value(text: str) -> object:
     except RepeatedKeyError as error:
         raise RepeatedKeyError("a key is there twice in one object. Remove one of the two") from error
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        tab = ": a TAB inside a text is written \\t" if "\t" in text else ""
-        raise ValueError(f"is neither a Python literal nor JSON ({_first_line(error)}){tab}") from error
+        tab = ". A TAB inside a text is written \\t" if "\t" in text else ""
+        meant = not_json if DOUBLE_QUOTED.match(text) else error
+        raise ValueError(f"is neither a Python literal nor JSON ({_first_line(meant)}){tab}") from error
 
 
 def _pairs(value: object) -> list[Pair]:

@@ -46,5 +46,5 @@ def read_object(path: Path) -> dict[str, Any]:
     except MemoryError as error:
         raise InputError(path, None, "does not fit into the memory that this process may use") from error
     if not isinstance(content, dict):
-        raise InputError(path, None, "must hold a JSON object")
+        raise InputError(path, None, "is not a JSON object")
     return content

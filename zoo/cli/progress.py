@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias, TypeVar
 
-import click
+from zoo.cli.boundary import is_terminal, tell
 
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0
@@ -21,7 +21,7 @@ def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto
     """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
     if style == "off":
         return iter(items)
-    if style == "auto" and sys.stderr.isatty():
+    if style == "auto" and is_terminal(sys.stderr):
         return _with_bar(items, total, label)
     return _with_lines(items, total, label)
 
@@ -40,9 +40,7 @@ def _with_lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
         now = time.monotonic()
         if now - last >= PLAIN_INTERVAL and done < total:
             last, rate = now, done / (now - started)
-            click.echo(
-                f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left", err=True
-            )
+            tell(f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left")
 
 
 def _duration(seconds: float) -> str:

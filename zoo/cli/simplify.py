@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, verbosity_options
 
 
@@ -56,4 +57,4 @@ def command(file: Path, save_name: Path, save_as_external_data: bool, timeout: i
         timeout=timeout,
         memory=int(memory * 1e9),
     )
-    click.echo(str(save_name))
+    out(str(save_name))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import exporter_option, model_option
@@ -114,7 +115,7 @@ def command(
         print_json(report)
     else:
         _show(report)
-    click.echo(f"report: {path}", err=True)
+    tell(f"report: {path}")
     ctx.exit(0 if report["passed"] else 1)
 
 
@@ -138,4 +139,4 @@ def _show(report: dict[str, Any]) -> None:
             for check in report["checks"]
         ],
     )
-    click.echo("passed" if report["passed"] else "FAILED")
+    out("passed" if report["passed"] else "FAILED")

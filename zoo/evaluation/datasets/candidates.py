@@ -190,9 +190,9 @@ class _Json:
             self.faults.add(self._fault(problem))
         self.faults.refuse()
 
-    def _fault(self, problem: str, place: str = "") -> InputError:
+    def _fault(self, problem: str, place: str | None = None) -> InputError:
         """The error that says it, with the first line that has the id ``place``, which takes reading the file again."""
-        line = line_with(self.file, place) if place and self.faults.listing else None
+        line = line_with(self.file, place) if place is not None and self.faults.listing else None
         return InputError(self.path, line, problem)
 
 
