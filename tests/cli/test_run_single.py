@@ -244,7 +244,7 @@ def test_a_file_that_is_no_onnx_model_is_an_error(zoo: Zoo, tiny: Path) -> None:
     Path("model.onnx").write_bytes(b"not a model")
     result = zoo("run", MODEL, "--ckpt", "model.onnx", "--config-path", tiny, "--target", "cpu")
     assert result.exit_code == 1
-    assert "cannot open model.onnx" in result.stderr
+    assert "model.onnx: is not an ONNX file" in result.stderr
 
 
 def test_debug_shows_the_traceback_of_a_fault(zoo: Zoo) -> None:

@@ -282,12 +282,14 @@ def write_files(output: Path, model: str, results: Sequence[Result]) -> list[Pat
         by_retriever: dict[str, dict[str, Any]] = {}
         for result in results:
             collection = result.collection
-            retriever = collection.retriever.replace("/", "_")
+            retriever = _folder_name(collection)
             folder = output / "search_results" / retriever / stage
             run = collection.candidates if stage == NO_RERANKER else result.run
             if stage == model:
                 paths.append(_write_json(folder / f"{collection.label}.json", _search_results(result, model)))
-            paths.append(_write_trec(output / f"{collection.label}.{_file_name(stage)}.trec", run, stage))
+            paths.append(
+                _write_trec(output / f"{collection.label}.{_file_name(stage)}.trec", run, "_".join(stage.split()))
+            )
             figures = result.first_stage if stage == NO_RERANKER else result.reranked
             by_retriever.setdefault(retriever, {})[collection.label] = {
                 name.replace("@", "_at_"): value for name, value in figures.items()
@@ -297,6 +299,17 @@ def write_files(output: Path, model: str, results: Sequence[Result]) -> list[Pat
                 _write_json(output / "search_results" / retriever / stage / "EVAL" / "eval_results.json", figures)
             )
     return paths
+
+
+def make_folders(output: Path, model: str, collections: Iterable[Collection]) -> None:
+    """The folders of the result files. Raises ZooError if one of them cannot be made."""
+    for collection in collections:
+        for stage in (NO_RERANKER, model):
+            make_folder(output / "search_results" / _folder_name(collection) / stage / "EVAL")
+
+
+def _folder_name(collection: Collection) -> str:
+    return collection.retriever.replace("/", "_")
 
 
 def _search_results(result: Result, model: str) -> dict[str, Any]:
@@ -316,7 +329,7 @@ def _file_name(stage: str) -> str:
 
 def _write_trec(path: Path, run: Run, tag: str) -> Path:
     """A TREC run whose ranks are trec_eval's own; nine digits give each float32 back."""
-    with atomic_write(path) as handle:
+    with atomic_write(path, quiet=True) as handle:
         for query, scores in run.items():
             for rank, passage in enumerate(ranked(scores), start=1):
                 handle.write(f"{query} Q0 {passage} {rank} {scores[passage]:.9g} {tag}\n")
@@ -325,6 +338,6 @@ def _write_trec(path: Path, run: Run, tag: str) -> Path:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
     make_folder(path.parent)
-    with atomic_write(path) as handle:
+    with atomic_write(path, quiet=True) as handle:
         json.dump(content, handle, indent=4)
     return path

@@ -73,7 +73,7 @@ def make(
         return path
     results = _search(corpus, form, queries, top_k)
     make_folder(path.parent)
-    with atomic_write(path) as handle:
+    with atomic_write(path, quiet=True) as handle:
         json.dump(
             {
                 "eval_name": naming.eval_name,

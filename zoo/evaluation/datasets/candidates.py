@@ -216,8 +216,7 @@ def _line_of(path: Path, needle: bytes) -> int | None:
 
 def _read_run(path: Path, file: Path, top_k: int) -> FirstStage:
     """A TREC run: query, Q0, passage, rank, score, tag. The rank is not read: the score decides, as in trec_eval."""
-    lines = Lines(file)
-    lines.path = path
+    lines = Lines(path, file)
     results: dict[str, dict[str, float]] = {}
     retriever = ""
     for line, (query, _, passage, _, score, tag) in columns(lines, "query Q0 passage rank score tag", None):

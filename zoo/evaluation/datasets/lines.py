@@ -42,10 +42,14 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of a file. After an iteration has reached the end, ``sha256`` is that of the file's (uncompressed) bytes."""
+    """The lines of a file. After an iteration has reached the end, ``sha256`` is that of the file's (uncompressed) bytes.
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
+    ``file`` is where the content lies if that is not ``path``, which messages name.
+    """
+
+    def __init__(self, path: Path, file: Path | None = None) -> None:
+        self._file = file or path
+        if not self._file.is_file():
             raise InputError(path, None, "is a folder, not a file" if path.is_dir() else "no such file")
         self.path = path
         self.packed = path.suffix == ".gz"
@@ -55,7 +59,7 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         digest, offset, number = hashlib.sha256(), 0, 0
         try:
-            most = max(UNPACKED_FREELY, UNPACKED_TIMES * self.path.stat().st_size)
+            most = max(UNPACKED_FREELY, UNPACKED_TIMES * self._file.stat().st_size)
             with self._open() as handle:
                 for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
                     if len(raw) > LONGEST_LINE:
@@ -81,7 +85,9 @@ class Lines:
         return InputError(self.path, line.number if isinstance(line, Line) else line, problem)
 
     def _open(self) -> IO[bytes]:
-        return cast("IO[bytes]", gzip.open(self.path, "rb")) if self.packed else self.path.open("rb", buffering=BUFFER)
+        return (
+            cast("IO[bytes]", gzip.open(self._file, "rb")) if self.packed else self._file.open("rb", buffering=BUFFER)
+        )
 
     def checked(self, line: Line) -> bytes:
         """The line without a byte order mark. Raises InputError where it is not UTF-8."""
