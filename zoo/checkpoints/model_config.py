@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from zoo.errors import InputError
-from zoo.strict_json import read_object as read_json_object
+from zoo.strict_json import read_object
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 def read_config(folder: Path) -> ModelConfig:
     """The config.json in ``folder``. Raises InputError naming the key whose value has another type than it should."""
     path = folder / "config.json"
-    config = checked(read_json_object(path), ModelConfig, path)
+    config = checked(read_object(path), ModelConfig, path)
     if config.position_limit < 1:
         raise InputError(
             path,

@@ -91,10 +91,12 @@ def evaluate(
     data = replace(request.data, work=output)
     started = time.perf_counter()
     collections = open_collections(layouts, data)
-    make_folders(output, settings.model, collections)  # what cannot be written is found out before anything is scored
     with Reranker.from_settings(settings, catalogue) as reranker:
         by_budget = not request.rows_given and reranker.session.shape_rule.tokens is not None
         rows = None if by_budget else settings.batch_size  # the device knows how many long pairs fit its memory
+        make_folders(
+            output, reranker.card.name, collections
+        )  # what cannot be written is found out before anything is scored
         header = identity(reranker, rows, data, collections, request.long_doc)
         watch = Stopwatch()
         pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()), Participant("stopwatch", watch))
@@ -115,7 +117,14 @@ def evaluate(
             ]
             checks = reference_checks(reranker.card, results, limited=data.limit is not None)
             report = document(
-                header, results, checks, scorer.stats, timing, watch.batches, _device(reranker), reranker.pipeline.owners
+                header,
+                results,
+                checks,
+                scorer.stats,
+                timing,
+                watch.batches,
+                _device(reranker),
+                reranker.pipeline.owners,
             )
             files = [
                 *write_files(output, reranker.card.name, results),

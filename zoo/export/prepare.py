@@ -149,6 +149,7 @@ class Preparation:
         adapt = getattr(self.architecture, "adapt", Architecture.adapt)
         adapted: Checkpoint = adapt(checkpoint, weights=weights)
         return adapted
+
     def _architecture_of(self, checkpoint: Checkpoint) -> Architecture:
         try:
             return self.architecture(
