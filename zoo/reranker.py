@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zoo.errors import ClosedError, ZooError
+from zoo.files import system_faults
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 from zoo.statistics import sigmoid
 from zoo.types import Artifact, Device, Pair, Session, SessionOptions
@@ -123,8 +124,8 @@ class Reranker:
         from zoo.registry.catalogue import Catalogue
         from zoo.scoring.batch_runner import NoSession
 
-        prepared = prepare(catalogue or Catalogue.installed(), settings)
-        with ExitStack() as stack:
+        with system_faults(), ExitStack() as stack:
+            prepared = prepare(catalogue or Catalogue.installed(), settings)
             stack.callback(prepared.model.close)
             if prepared.device is None:
                 made = cls(prepared, None, NoSession(), settings)

@@ -189,6 +189,7 @@ def command(
         candidates=valid.candidates,
         top_k=valid.top_k,
         limit=valid.limit,
+        ignore_identical_ids=valid.ignore_identical_ids,
         offline=offline,
     )
     request = EvaluationRequest(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, verbosity_options
 from zoo.cli.tecorigin import TecoriginCommand
 
@@ -79,4 +80,4 @@ def command(
         timeout=timeout,
         memory=int(memory * 1e9),
     )
-    click.echo(str(save_name))
+    out(str(save_name))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import exporter_option, model_option
@@ -141,7 +142,7 @@ def command(
         print_json(report)
     else:
         _show(report)
-    click.echo(f"report: {path}", err=True)
+    tell(f"report: {path}")
     ctx.exit(0 if report["passed"] else 1)
 
 
@@ -167,12 +168,12 @@ def _show(report: dict[str, Any]) -> None:
     )
     if "compared" in report:
         _show_comparison(report)
-    click.echo("passed" if report["passed"] else "FAILED")
+    out("passed" if report["passed"] else "FAILED")
 
 
 def _show_comparison(report: dict[str, Any]) -> None:
     rows = report["compared"]
-    click.echo()
+    out("")
     print_table(
         (rows[0]["option"], "output error", "pairs/s", ""),
         [
@@ -190,4 +191,4 @@ def _show_comparison(report: dict[str, Any]) -> None:
         ],
     )
     if report["recommended"] is None:
-        click.echo("none is recommended: each exceeds a bound")
+        out("none is recommended: each exceeds a bound")

@@ -143,6 +143,7 @@ def identity(
         "split": request.split,
         "top k": request.top_k,
         "limit": request.limit,
+        "identical ids": "left out" if collections[0].identical_left_out else "kept",
         **{f"plugin ({part})": owner for part, owner in reranker.pipeline.owners.items()},
         **{
             f"{collection.label} {name}": digest
