@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import ClosedError, DeviceError, PluginError, ScoreError, ZooError
 from zoo.registry.stages import Pipeline
-from zoo.scoring.batching import Batch, Features, batches, collate, divided, padded_length, wanted_inputs
+from zoo.scoring.batching import DEFAULT_TOKENS, Batch, Features, batches, collate, divided, padded_length, wanted_inputs
 from zoo.types import Encodings, Pair, Scores, Session, ShapeRule, Tensors
 
 
@@ -56,6 +56,11 @@ class BatchRunner:
         """The batches that are made."""
         rule = self.session.shape_rule
         return rule if self.tokens is None else replace(rule, tokens=self.tokens)
+
+    def batch_tokens(self, longest: int | None) -> int:
+        """About as many tokens as a batch has, if the longest pair has ``longest``."""
+        rows = self.rule.rows or self.rows
+        return rows * (self.rule.length or longest or 1) if rows else self.rule.tokens or DEFAULT_TOKENS
 
     def batches(self, encodings: Encodings) -> Iterator[Batch]:
         """The batches of ``encodings``, the longest first."""

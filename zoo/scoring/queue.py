@@ -69,7 +69,7 @@ class ScoringQueue:
         self._texts_wait, self._batch_possible, self._landed_some, self._calm = (
             Condition(self._lock) for _ in range(4)
         )
-        self._waiting = WaitingPairs(longest)
+        self._waiting = WaitingPairs(longest, runner.batch_tokens(longest))
         self._flying: set[_Flight] = set()
         self._landed: deque[tuple[_Flight, Future[Tensors]]] = deque()
         self._last_landed = 0.0
