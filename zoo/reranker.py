@@ -68,6 +68,7 @@ class Reranker:
         self._model = prepared.model
         self._features = Features(optional=self._model.optional_features, supplies=self._model.supplies)
         runner = BatchRunner(self.pipeline, session, settings.batch_size, self._features, settings.batch_tokens)
+        self.batch_tokens = runner.batch_tokens(self.max_length)
         self._queue = ScoringQueue(runner, self.max_length)
         self._closed = False
 

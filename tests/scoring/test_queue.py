@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import random
 import threading
 import time
@@ -645,9 +644,7 @@ def test_calls_with_the_same_query_share_its_prefix() -> None:
             form = pipeline.preprocess(handle.pairs[start:end])
             waiting.add_tokenised(handle, start, form)
         assert form is not None
-        items = waiting.next_batch(
-            lambda items: runner.divided(zoo.scoring.queue.encodings_of(items, form))
-        )
+        items = waiting.next_batch(lambda items: runner.divided(zoo.scoring.queue.encodings_of(items, form)))
         batch = runner.batch(zoo.scoring.queue.encodings_of(items, form))
         assert batch.info.groups == (0,) * 6
         assert batch.slots == batch.inputs["input_ids"].size - 5 * len("query")

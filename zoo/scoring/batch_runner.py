@@ -12,7 +12,16 @@ import numpy as np
 
 from zoo.errors import ClosedError, DeviceError, PluginError, ScoreError, ZooError
 from zoo.registry.stages import Pipeline
-from zoo.scoring.batching import DEFAULT_TOKENS, Batch, Features, batches, collate, divided, padded_length, wanted_inputs
+from zoo.scoring.batching import (
+    DEFAULT_TOKENS,
+    Batch,
+    Features,
+    batches,
+    collate,
+    divided,
+    padded_length,
+    wanted_inputs,
+)
 from zoo.types import Encodings, Pair, Scores, Session, ShapeRule, Tensors
 
 

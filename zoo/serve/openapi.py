@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def description() -> dict[str, object]:
+    return {}
