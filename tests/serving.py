@@ -102,6 +102,10 @@ class Running:
         except BaseException as error:
             self.error = error
 
+    def drain(self) -> None:
+        """What SIGTERM does."""
+        self.server.loop.call_soon_threadsafe(self.server.drain)
+
     def stop(self) -> None:
         self.client.close()
         self.server.should_exit = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -61,6 +62,9 @@ class Service:
         self.draining = False
         self.in_progress = 0
         """Requests for scores that are not answered."""
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._bytes = 0
+        """Of the bodies of those requests."""
         self._scoring = Scoring(self.models, self.settings)
         self._keys = KeyCheck(self.settings.keys)
         self._on_ready, self._on_fatal = on_ready, on_fatal
@@ -95,6 +99,11 @@ class Service:
         if not self._keys.passes(request.headers.get("authorization", "")):
             raise Refusal("unauthorized", "a valid API key is needed, as 'Authorization: Bearer KEY'")
 
+    def give_up(self) -> None:
+        """Answer the requests that wait for scores with an error, because the server cannot wait any longer."""
+        for gone in self._waiting:
+            gone.cancel()
+
     def _endpoint(self, speaks: Speaks) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             record: Record = request.scope[RECORD]
@@ -116,6 +125,7 @@ class Service:
                 return self._refused(dialect, Refusal("failed", f"internal fault: {type(error).__name__}"), record)
             finally:
                 self.in_progress -= 1
+                self._bytes -= record.bytes_in
 
         return answer
 
@@ -124,8 +134,11 @@ class Service:
         self.authorize(request)
         if self.draining:
             raise Refusal("not_ready", "the server is shutting down", retry_after=2)
-        body = await read_body(request, most=self.settings.max_body, seconds=self.settings.body_timeout)
-        record.bytes_in = len(body)
+        if self.in_progress > self.settings.max_requests:
+            raise Refusal("busy", f"{self.settings.max_requests} requests are being answered", retry_after=1)
+        body = await read_body(
+            request, self.settings.max_body, functools.partial(self._take_bytes, record), self.settings.body_timeout
+        )
         content = decoded(body)
         if isinstance(content, dict):
             for name in QUERY_PARAMETERS:
@@ -133,13 +146,24 @@ class Service:
                     content.setdefault(name, request.query_params[name])
         return content
 
+    def _take_bytes(self, record: Record, size: int) -> None:
+        """Let ``size`` more bytes of a body in. Raises Refusal."""
+        record.bytes_in += size
+        self._bytes += size
+        if record.bytes_in > self.settings.max_body:
+            raise Refusal("too_large", f"the body is larger than {self.settings.max_body} bytes")
+        if self._bytes > self.settings.max_bytes:
+            raise Refusal("busy", "too many large requests are being answered", retry_after=1)
+
     async def _scored(self, request: Request, dialect: Dialect, content: Any, record: Record) -> Response:
         deadline = record.started + self._seconds(request)
         asked = dialect.read(content)
         gone = asyncio.ensure_future(wait_until_gone(request))
+        self._waiting.add(gone)
         try:
             scored = await self._scoring.score(asked.job, deadline, gone, record)
         finally:
+            self._waiting.discard(gone)
             gone.cancel()
         return json_response(asked.answer(scored), headers=_headers(record, asked.job.characters, dialect))
 
@@ -163,7 +187,7 @@ class Service:
             headers["retry-after"] = str(refusal.retry_after)
         if refusal.kind == "unauthorized":
             headers["www-authenticate"] = "Bearer"
-        if self.draining or refusal.kind in ("too_large", "slow"):
+        if self.draining or refusal.kind in ("too_large", "slow", "busy", "unauthorized"):
             headers["connection"] = "close"  # what is left of the body is not read
         return json_response(dialect.refuse(refusal), dialect.status(refusal), headers)
 

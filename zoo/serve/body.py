@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,33 +15,27 @@ from zoo.serve.refusal import Refusal
 encoder = msgspec.json.Encoder()
 
 
-async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
-    """The whole body. Raises Refusal if it has more than ``most`` bytes or takes longer than ``seconds``, or if the client goes away."""
+async def read_body(request: Request, stated_most: int, take: Callable[[int], None], seconds: float) -> bytes:
+    """The whole body, of which ``take`` is told part by part and may refuse. Raises Refusal for one that is not whole in ``seconds``."""
     stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > most:
-        raise _too_large(most)
+    if stated.isdecimal() and int(stated) > stated_most:
+        raise Refusal("too_large", f"the body is larger than {stated_most} bytes")
     if request.headers.get("content-encoding", "identity").casefold() != "identity":
         raise Refusal("invalid", "a body with a content-encoding is not supported; send it as it is")
     try:
-        return await asyncio.wait_for(_collected(request, most), seconds)
+        return await asyncio.wait_for(_collected(request, take), seconds)
     except asyncio.TimeoutError as error:
         raise Refusal("slow", f"the body did not arrive within {seconds:g} s") from error
     except ClientDisconnect as error:
         raise Refusal("gone", "the client has gone") from error
 
 
-async def _collected(request: Request, most: int) -> bytes:
-    parts, size = [], 0
+async def _collected(request: Request, take: Callable[[int], None]) -> bytes:
+    parts = []
     async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _too_large(most)
+        take(len(part))
         parts.append(part)
     return b"".join(parts)
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal("too_large", f"the body is larger than {most} bytes")
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

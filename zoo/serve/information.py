@@ -127,7 +127,7 @@ def _tei_info(service: Service, model: ServedModel) -> dict[str, Any]:
         "model_dtype": DTYPES.get(reranker.precision, reranker.precision) if reranker else None,
         "served_model_name": model.name,
         "model_type": {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
-        "max_concurrent_requests": settings.max_connections,
+        "max_concurrent_requests": settings.max_requests,
         "max_input_length": reranker.max_length if reranker else None,
         "max_batch_tokens": reranker.batch_tokens if reranker else None,
         "max_batch_requests": None,

@@ -12,8 +12,11 @@ UNREAD_SECONDS = 30.0
 """An answer that its client does not read for so long is given up."""
 
 
-def protocol_with(header_timeout: float) -> type[H11Protocol]:
-    """A protocol class for uvicorn: a head that takes longer than ``header_timeout`` s to arrive closes its connection."""
+def protocol_with(header_timeout: float, most: int) -> type[H11Protocol]:
+    """A protocol class for uvicorn: a head that takes longer than ``header_timeout`` s to arrive closes its connection.
+
+    Connections past ``most`` are closed at once, so that there are files left to open.
+    """
 
     class TimedProtocol(H11Protocol):
         _head_timer: asyncio.TimerHandle | None = None
@@ -21,7 +24,10 @@ def protocol_with(header_timeout: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._watch_head()
+            if len(self.connections) > most:
+                transport.abort()
+            else:
+                self._watch_head()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

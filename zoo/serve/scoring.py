@@ -37,7 +37,10 @@ class Scoring:
         self._cutting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="zoo-serve-chunks")
 
     async def score(self, job: Job, deadline: float, gone: asyncio.Future[None], record: Record) -> Scored:
-        """The scores of ``job`` by ``deadline``, a time of ``time.monotonic``, unless ``gone`` ends first. Raises Refusal."""
+        """The scores of ``job`` by ``deadline``, a time of ``time.monotonic``. Raises Refusal.
+
+        ``gone`` ends when the client has closed the connection; it is cancelled if the server cannot wait any longer.
+        """
         model = self._models.named(job.model)
         record.model = model.name
         reranker = model.ready()
@@ -177,6 +180,8 @@ def _durations(handle: Handle) -> tuple[float, float, float]:
 def _refusal(error: BaseException, model: ServedModel, job: Job, gone: asyncio.Future[None]) -> Refusal:
     """What a client is told about ``error``."""
     match error:
+        case CancelledError() if gone.cancelled():
+            return Refusal("not_ready", "the server is shutting down", retry_after=2)
         case CancelledError() if gone.done():
             return Refusal("gone", "the client has gone")
         case CancelledError() | DeadlineError():

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self.service.app(),
-                http=protocol_with(settings.header_timeout),
+                http=protocol_with(settings.header_timeout, 2 * settings.max_requests),
                 ws="none",
                 lifespan="on",
                 loop="asyncio",
@@ -49,7 +49,6 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=LAST_SECONDS,
-                limit_concurrency=settings.max_connections,
                 backlog=BACKLOG,
             )
         )
@@ -76,9 +75,8 @@ class Server(uvicorn.Server):
         while self.service.in_progress and loop.time() < end:
             await asyncio.sleep(0.02)
         if self.service.in_progress:
-            logger.warning(
-                "%d requests were not answered in %g s", self.service.in_progress, self.settings.drain_timeout
-            )
+            logger.warning("%d requests are given up after %g s", self.service.in_progress, self.settings.drain_timeout)
+            self.service.give_up()
         self.should_exit = True
 
     def _end_with(self, error: ZooError) -> None:
@@ -88,10 +86,10 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Uvicorn ends by raising the signal again, which is an exit code of its own. Here a signal begins the drain."""
+        self.loop = loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for each in signals:
             loop.add_signal_handler(each, self.drain)
@@ -105,12 +103,18 @@ class Server(uvicorn.Server):
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens on ``host`` and ``port``. Raises ZooError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only if the protocol is named; with it, each answer waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
+        listener.close()
         raise ZooError(
             f"cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}. Choose another `host` or `port`"
         ) from error
+    return listener
 
 
 def address_of(listener: socket.socket) -> str:

@@ -33,7 +33,10 @@ class ServeSettings:
     body_timeout: float = 30.0
     drain_timeout: float = 30.0
     """How long requests that are being answered may take after SIGTERM."""
-    max_connections: int = 1024
+    max_requests: int = 1024
+    """Requests that are read or wait at a time, and half the connections."""
+    max_bytes: int = 512 << 20
+    """Of all their bodies."""
     long_doc: LongDoc = "truncate"
     cors_origins: tuple[str, ...] = ()
     access_log: bool = True
