@@ -161,6 +161,7 @@ def test_disconnects_under_load_leave_the_server_as_it_was(pool: ThreadPoolExecu
                     raw.sendall(
                         b"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content) + content
                     )
+                time.sleep(0.01)
 
         impatience = [pool.submit(impatient) for _ in range(4)]
         for statuses in [pool.submit(steady) for _ in range(4)]:
