@@ -33,6 +33,20 @@ logger = logging.getLogger(__name__)
 EXTRA = "zoo serve needs {module}, which is not installed: pip install 'zoo-runner[serve]'"
 
 
+class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """``NAME=MODEL``"""
+
+    name = "NAME=MODEL"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        alias, _, model = str(value).rpartition("=")
+        if not (alias and model):
+            self.fail(f"'{value}' is not of the form NAME=MODEL", param, ctx)
+        return alias, model
+
+
 @click.command("serve", cls=DeviceCommand)
 @click.argument("model")
 @click.option(
@@ -45,9 +59,8 @@ EXTRA = "zoo serve needs {module}, which is not installed: pip install 'zoo-runn
 @click.option(
     "--alias",
     "aliases",
-    type=KeyValue(),
+    type=Alias(),
     multiple=True,
-    metavar="NAME=MODEL",
     help="Another name that requests may use for a served model, repeatable.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
