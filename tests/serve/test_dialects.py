@@ -166,9 +166,10 @@ def test_cohere_v1_objects_are_scored_by_their_fields_and_given_back_whole(serve
     assert plain[0]["document"] == {"text": "5", "title": "2", "id": 7}
     by_title = server.post("/v1/rerank", {**body, "rank_fields": ["title"]}).json()["results"]
     assert [each["index"] for each in by_title] == [0, 1]
-    missing = server.post("/v1/rerank", {**body, "rank_fields": ["body"]})
-    assert missing.status_code == 400
-    assert "documents[0] has none of the rank_fields" in missing.json()["message"]
+    without = server.post("/v1/rerank", {**body, "rank_fields": ["body"]}).json()["results"]
+    assert [each["index"] for each in without] == [1, 0], "the text counts if a document has none of the fields"
+    two = server.post("/v1/rerank", {"query": "q", "documents": [{"a": "2", "b": {"c": 1}}], "rank_fields": ["a", "b"]})
+    assert two.json()["usage"]["total_tokens"] == 1 + len(["a:", "2", "b:", '{"c":1}']) + 3
 
 
 @pytest.mark.parametrize("top", [None, 0, 3, 99, "2", "null", 2.0])

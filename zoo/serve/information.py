@@ -55,7 +55,7 @@ class Information:
         return page.response()
 
     async def _openapi(self, request: Request) -> Response:
-        return json_response(openapi.description())
+        return json_response(openapi.description(self._service.settings))
 
     async def _metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.page(), headers={"content-type": metrics.CONTENT_TYPE})

@@ -13,12 +13,11 @@ from zoo.serve.refusal import STATUS, Kind, Refusal
 
 T = TypeVar("T")
 
-LAX_BOOL = {"anyOf": [{"type": "boolean"}, {"type": "null"}, {"enum": ["true", "false", "True", "False"]}]}
-LAX_INTEGER = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
-Flag = Annotated["bool | None", msgspec.Meta(extra_json_schema=LAX_BOOL)]
-"""True, False, null, or the words: some clients send "true"."""
-Count = Annotated["int | None", msgspec.Meta(extra_json_schema=LAX_INTEGER)]
-Text: TypeAlias = "str | dict[str, Any]"
+Count = Annotated[int, msgspec.Meta(ge=0)] | None
+"""How many are wanted; null and 0 mean all."""
+Limit = Annotated[int, msgspec.Meta(ge=-1)] | None
+"""At most so many tokens or chunks; null, 0 and -1 set no limit."""
+Text = str | dict[str, Any]
 """A text, or an object with its ``text``."""
 LongDocName: TypeAlias = Literal["truncate", "max", "mean"]
 
@@ -47,6 +46,10 @@ class Dialect:
     name: str
     read: Callable[[Any], Asked]
     refuse: Callable[[Refusal], Any]
+    request: Any
+    response: Any
+    error: Any
+    """The types of the bodies, for the description of the interface."""
     statuses: Mapping[Kind, int] = field(default_factory=dict)
     """Where its status of an error is not the usual one."""
     timings: bool = False
@@ -88,17 +91,8 @@ def text_of(value: Text, where: str) -> str:
     return text
 
 
-def kept(count: int | None, name: str = "top_n") -> int | None:
-    """How many results are wanted, None for all: absent, null and 0 mean that. Raises Refusal."""
-    if count is not None and count < 0:
-        raise Refusal("invalid", f"{name} is {count}; it must be 1 or more", param=name)
-    return count or None
-
-
-def limit(count: int | None, name: str) -> int | None:
-    """A limit of tokens or chunks, None for none: absent, null, 0 and -1 mean that. Raises Refusal."""
-    if count is not None and count < -1:
-        raise Refusal("invalid", f"{name} is {count}; it must be -1 or more", param=name)
+def limit(count: int | None) -> int | None:
+    """A limit of tokens or chunks; None if there is none."""
     return None if count in (None, 0, -1) else count
 
 

@@ -18,12 +18,11 @@ from zoo.serve.dialects.base import (
     Asked,
     Count,
     Dialect,
-    Flag,
+    Limit,
     Request,
     Text,
     converted,
     cuts_left,
-    kept,
     limit,
     text_of,
 )
@@ -51,18 +50,18 @@ class DocumentsRequest(Request, kw_only=True):
     documents: str | list[Text]
     top_n: Count = None
     """Null and 0 give all."""
-    return_documents: Flag = None
+    return_documents: bool | None = None
     rank_fields: list[str] | None = None
     """Fields of object documents that are scored, in this order."""
-    max_tokens_per_doc: Count = None
-    max_tokens_per_query: Count = None
-    max_chunks_per_doc: Count = None
+    max_tokens_per_doc: Limit = None
+    max_tokens_per_query: Limit = None
+    max_chunks_per_doc: Limit = None
     """At most so many chunks of a passage, if ``long_doc`` is not ``truncate``."""
-    truncate_prompt_tokens: Count = None
+    truncate_prompt_tokens: Limit = None
     truncation_side: str | None = None
-    raw_scores: Flag = None
+    raw_scores: bool | None = None
     """True gives logits in place of scores between 0 and 1."""
-    use_activation: Flag = None
+    use_activation: bool | None = None
     """False gives logits in place of scores between 0 and 1."""
     instruction: str | None = None
 
@@ -128,7 +127,7 @@ def reader(
         query = text_of(request.query, "query")
         fields = request.rank_fields
         texts = [_document_text(each, f"documents[{n}]", fields) for n, each in enumerate(given)]
-        top = kept(request.top_n)
+        top = request.top_n or None
         gives_documents = documents if request.return_documents is None else request.return_documents
         logits = raw if (request.raw_scores, request.use_activation) == (None, None) else _wants_logits(request)
         job = _job(request, [Pair(query, text) for text in texts], long_doc)
@@ -173,10 +172,10 @@ def _job(request: DocumentsRequest, pairs: Sequence[Pair], long_doc: str) -> Job
         pairs=pairs,
         model=request.model,
         long_doc=how,
-        max_chunks=limit(request.max_chunks_per_doc, "max_chunks_per_doc"),
-        passage_tokens=limit(request.max_tokens_per_doc, "max_tokens_per_doc"),
-        query_tokens=limit(request.max_tokens_per_query, "max_tokens_per_query"),
-        pair_tokens=limit(request.truncate_prompt_tokens, "truncate_prompt_tokens"),
+        max_chunks=limit(request.max_chunks_per_doc),
+        passage_tokens=limit(request.max_tokens_per_doc),
+        query_tokens=limit(request.max_tokens_per_query),
+        pair_tokens=limit(request.truncate_prompt_tokens),
         cuts_left=cuts_left(request.truncation_side, "truncation_side"),
     )
 
@@ -191,7 +190,7 @@ def _document_text(document: Text, where: str, fields: Sequence[str] | None) -> 
         return text_of(document, where)
     present = {name: document[name] for name in fields if document.get(name) is not None}
     if not present:
-        raise Refusal("invalid", f"{where} has none of the rank_fields", param=where)
+        return text_of(document, where)
     values = {name: v if isinstance(v, str) else msgspec.json.encode(v).decode() for name, v in present.items()}
     return "\n".join(f"{name}: {v}" for name, v in values.items()) if len(fields) > 1 else next(iter(values.values()))
 
@@ -222,7 +221,8 @@ def usage(scored: Scored) -> Usage:
     return Usage(prompt_tokens=scored.tokens, total_tokens=scored.tokens)
 
 
-DOCUMENTS = Dialect("documents", reader(), refuse)
-COHERE_V2 = Dialect("cohere-v2", reader(documents=False, version="2"), refuse)
-LLAMA_CPP = Dialect("llama.cpp", reader(raw=True, documents=False), refuse)
-OVMS = Dialect("ovms", reader(documents=False, bare=True, long_doc="max"), refuse)
+SHAPES = (DocumentsRequest, RerankResponse, RerankError)
+DOCUMENTS = Dialect("documents", reader(), refuse, *SHAPES)
+COHERE_V2 = Dialect("cohere-v2", reader(documents=False, version="2"), refuse, *SHAPES)
+LLAMA_CPP = Dialect("llama.cpp", reader(raw=True, documents=False), refuse, *SHAPES)
+OVMS = Dialect("ovms", reader(documents=False, bare=True, long_doc="max"), refuse, *SHAPES)

@@ -13,12 +13,11 @@ from zoo.serve.dialects.base import (
     Asked,
     Count,
     Dialect,
-    Flag,
+    Limit,
     Request,
     Text,
     converted,
     cuts_left,
-    kept,
     limit,
     text_of,
 )
@@ -45,9 +44,9 @@ class ScoreRequest(Request, kw_only=True):
     items: Texts | None = None
     data_1: Texts | None = None
     data_2: Texts | None = None
-    truncate_prompt_tokens: Count = None
+    truncate_prompt_tokens: Limit = None
     truncation_side: str | None = None
-    use_activation: Flag = None
+    use_activation: bool | None = None
     """False gives logits in place of scores between 0 and 1."""
 
 
@@ -93,7 +92,7 @@ def read_score(content: Any) -> Asked:
         pairs=[Pair(*both) for both in zip(left, right, strict=True)],
         model=request.model,
         long_doc=request.long_doc,
-        pair_tokens=limit(request.truncate_prompt_tokens, "truncate_prompt_tokens"),
+        pair_tokens=limit(request.truncate_prompt_tokens),
         cuts_left=cuts_left(request.truncation_side, "truncation_side"),
     )
 
@@ -114,7 +113,7 @@ def _listed(value: Texts, name: str) -> list[str]:
     return [text_of(each, name) for each in value] if isinstance(value, list) else [text_of(value, name)]
 
 
-SCORE = Dialect("score", read_score, documents.refuse)
+SCORE = Dialect("score", read_score, documents.refuse, ScoreRequest, ScoreResponse, documents.RerankError)
 
 # -- NVIDIA NeMo Retriever ---------------------------------------------------------------------------------------------
 
@@ -158,7 +157,15 @@ def read_ranking(content: Any) -> Asked:
     return Asked(Job(pairs=pairs, model=request.model, truncate=truncate == "END", long_doc=request.long_doc), answer)
 
 
-NIM = Dialect("nim", read_ranking, documents.refuse, {"invalid": 422, "empty": 422, "too_many": 422})
+NIM = Dialect(
+    "nim",
+    read_ranking,
+    documents.refuse,
+    RankingRequest,
+    RankingResponse,
+    documents.RerankError,
+    {"invalid": 422, "empty": 422, "too_many": 422},
+)
 
 # -- Weaviate ----------------------------------------------------------------------------------------------------------
 
@@ -199,7 +206,8 @@ def read_weaviate(content: Any) -> Asked:
     return Asked(Job(pairs=pairs, model=request.model, long_doc=request.long_doc), answer)
 
 
-WEAVIATE = Dialect("weaviate", read_weaviate, tei.refuse)  # it reads a string `error`, which TEI's errors have
+# It reads a string `error`, which TEI's errors have.
+WEAVIATE = Dialect("weaviate", read_weaviate, tei.refuse, WeaviateRequest, WeaviateResponse, tei.TeiError)
 
 # -- Elasticsearch -----------------------------------------------------------------------------------------------------
 
@@ -210,8 +218,8 @@ class ElasticRequest(Request, kw_only=True):
     query: str
     documents: list[str]
     top_n: Count = None
-    return_documents: Flag = None
-    max_chunks_per_doc: Count = None
+    return_documents: bool | None = None
+    max_chunks_per_doc: Limit = None
 
 
 class ElasticResult(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -225,7 +233,7 @@ class ElasticResult(msgspec.Struct, omit_defaults=True, kw_only=True):
 def read_elastic(content: Any) -> Asked:
     """A body of ``/elastic/rerank``: what Elasticsearch's service ``hugging_face`` sends, and the array that it expects."""
     request = converted(content, ElasticRequest)
-    top = kept(request.top_n)
+    top = request.top_n or None
 
     def answer(scored: Scored) -> list[ElasticResult]:
         scores = scored.scores(raw=False)
@@ -237,10 +245,10 @@ def read_elastic(content: Any) -> Asked:
             pairs=[Pair(request.query, text) for text in request.documents],
             model=request.model,
             long_doc=request.long_doc,
-            max_chunks=limit(request.max_chunks_per_doc, "max_chunks_per_doc"),
+            max_chunks=limit(request.max_chunks_per_doc),
         ),
         answer,
     )
 
 
-ELASTIC = Dialect("elasticsearch", read_elastic, tei.refuse)
+ELASTIC = Dialect("elasticsearch", read_elastic, tei.refuse, ElasticRequest, list[ElasticResult], tei.TeiError)

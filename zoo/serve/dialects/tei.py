@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.serve.dialects.base import Asked, Count, Dialect, Flag, Request, converted, cuts_left, kept
+from zoo.serve.dialects.base import Asked, Count, Dialect, Request, converted, cuts_left
 from zoo.serve.job import Job, Scored
 from zoo.serve.refusal import Refusal
 from zoo.types import Pair
@@ -27,12 +27,12 @@ class TeiRequest(Request, kw_only=True):
 
     query: str
     texts: list[str]
-    truncate: Flag = None
+    truncate: bool | None = None
     """False refuses a text that is too long; the default cuts it."""
     truncation_direction: str | None = None
-    raw_scores: Flag = None
+    raw_scores: bool | None = None
     """True gives logits in place of scores between 0 and 1."""
-    return_text: Flag = None
+    return_text: bool | None = None
     top_n: Count = None
 
 
@@ -55,7 +55,7 @@ def read(content: Any) -> Asked:
     """A body of ``/rerank`` with ``texts``."""
     request = converted(content, TeiRequest)
     left = cuts_left(request.truncation_direction, "truncation_direction")
-    top = kept(request.top_n)
+    top = request.top_n or None
 
     def answer(scored: Scored) -> list[TeiResult]:
         scores = scored.scores(raw=bool(request.raw_scores))
@@ -79,4 +79,13 @@ def refuse(refusal: Refusal) -> TeiError:
     return TeiError(error=refusal.message, error_type=ERROR_TYPES.get(refusal.kind, "Validation"))
 
 
-TEI = Dialect("tei", read, refuse, {"invalid": 422, "too_many": 422, "too_long": 422, "failed": 424}, timings=True)
+TEI = Dialect(
+    "tei",
+    read,
+    refuse,
+    TeiRequest,
+    list[TeiResult],
+    TeiError,
+    {"invalid": 422, "too_many": 422, "too_long": 422, "failed": 424},
+    timings=True,
+)
