@@ -89,22 +89,25 @@ class PairSource:
 
     def _parse(self, text: str, number: int, tabular: bool) -> list[Pair]:
         try:
-            value = None if tabular else _value(text.strip())
-            if value is None:
-                columns = text.split("\t")
-                if len(columns) != 2:
-                    raise ValueError(
-                        f"has {len(columns)} tab-separated column(s), not 2"
-                        if tabular or "\t" in text
-                        else "is no pair"
-                    )
-                value = columns
-            pairs = _pairs(value)
-            if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
-                _refuse_surrogates(pairs)
-            return pairs
+            return parse_line(text, tabular=tabular)
         except ValueError as error:
             raise InputError(self.name, number, f"{error}. A line is {FORMS}. It reads: {text[:120]!r}") from error
+
+
+def parse_line(text: str, *, tabular: bool = False) -> list[Pair]:
+    """The pairs that one line spells; ``tabular`` takes two tab-separated columns only. Raises ValueError saying what is wrong."""
+    value = None if tabular else _value(text.strip())
+    if value is None:
+        columns = text.split("\t")
+        if len(columns) != 2:
+            raise ValueError(
+                f"has {len(columns)} tab-separated column(s), not 2" if tabular or "\t" in text else "is no pair"
+            )
+        value = columns
+    pairs = _pairs(value)
+    if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
+        _refuse_surrogates(pairs)
+    return pairs
 
 
 def _value(text: str) -> object | None:
