@@ -32,7 +32,7 @@ SUMMARIES = {
     "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
     "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
-    "run": "Score pairs with MODEL, or evaluate it on a data set.",
+    "run": "Score pairs or files of pairs with MODEL, or evaluate it on a data set.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
     "verify": "Check that a device computes what it should, and write a report.",
 }

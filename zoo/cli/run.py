@@ -12,7 +12,7 @@ from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress
 from zoo.cli.threads import bound_tokenizer
-from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
+from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
@@ -37,10 +37,11 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.argument("model")
 @click.option(
     "--mode",
-    type=click.Choice(["single", "valid"]),
+    type=click.Choice(["single", "valid", "multi"]),
     default="single",
     show_default=True,
-    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate.",
+    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. multi: files of pairs into files of "
+    "scores.",
 )
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
 @click.option(
@@ -52,14 +53,16 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option(
     "--data-path",
     metavar="PATH",
+    multiple=True,
     help="single: pairs to score, one a line: a Python literal, JSON, or two tab-separated columns; '-' reads stdin. Default: the "
-    "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini.",
+    "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini. multi: a folder, a "
+    "glob or a file, repeatable; lines as above, JSONL, TSV, CSV, Parquet, Arrow, also with .gz or .zst.",
 )
 @click.option(
     "--batch-size",
     type=Rows(),
     help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.  "
-    f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu]",
+    f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu; multi: auto]",
 )
 @click.option(
     "--shape",
@@ -93,7 +96,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="single: write results to this file in place of stdout. valid: folder of the result files.  "
-    "[default: zoo-results/MODEL/DATASET]",
+    "[default: zoo-results/MODEL/DATASET] multi: the folder that gets a file of results for each file.",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option(
@@ -129,7 +132,7 @@ def command(
     mode: str,
     ckpt: Path | None,
     config_path: Path | None,
-    data_path: str | None,
+    data_path: tuple[str, ...],
     batch_size: int | None,
     shape: int | None,
     query_max_length: int,
@@ -149,7 +152,7 @@ def command(
     valid: ValidChoices,
     as_json: bool,
 ) -> None:
-    """Score pairs with MODEL, or evaluate it on a data set.
+    """Score pairs or files of pairs with MODEL, or evaluate it on a data set.
 
     Results go to stdout, everything else to stderr.
     """
@@ -175,9 +178,16 @@ def command(
     if mode == "single":
         from zoo.cli.single import score_pairs
 
+        path = data_path[0] if data_path else None
         score_pairs(
-            catalogue_of(ctx), settings, data_path, output=output, as_json=as_json, normalize=normalize, style=progress
+            catalogue_of(ctx), settings, path, output=output, as_json=as_json, normalize=normalize, style=progress
         )
+        return
+    if mode == "multi":
+        from zoo.cli.multi import score_folder
+
+        assert output is not None  # check_mode
+        score_folder(catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json)
         return
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
@@ -185,12 +195,12 @@ def command(
     from zoo.evaluation.harness import EvaluationRequest
 
     data = DataRequest(
-        data_path=Path(data_path) if data_path else None,
+        data_path=Path(data_path[0]) if data_path else None,
         dataset=dataset,
         languages=languages,
         split=valid.split,
         candidates=valid.candidates,
-        top_k=valid.top_k,
+        top_k=valid.top_k or TOP_K,
         limit=valid.limit,
         offline=offline,
     )
@@ -208,5 +218,5 @@ def command(
 def chosen_rows(given: int | None, mode: str) -> int | None:
     """Rows a batch: the mode's default where nothing is given, None where the device is to choose."""
     if given is None:
-        return BATCH_SIZE if mode == "valid" else 1
+        return {"valid": BATCH_SIZE, "multi": None}.get(mode, 1)
     return given or None
