@@ -13,7 +13,10 @@ from adapted import QUERY, TEXTS
 from zoo import Reranker
 from zoo.integrations.pyterrier import ZooReranker
 
-pytestmark = pytest.mark.integrations
+pytestmark = [
+    pytest.mark.integrations,
+    pytest.mark.filterwarnings("ignore:The inplace keyword"),  # PyTerrier's own use of pandas
+]
 
 
 def frame() -> pd.DataFrame:

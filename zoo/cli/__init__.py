@@ -13,6 +13,7 @@ from zoo.errors import PluginError, suggestion
 from zoo.registry.participants import load_object
 
 COMMANDS = {
+    "bench": "zoo.cli.bench",
     "cache": "zoo.cli.cache",
     "devices": "zoo.cli.devices",
     "doctor": "zoo.cli.doctor",
@@ -26,6 +27,7 @@ COMMANDS = {
 """Command name to the module that holds it as ``command``."""
 
 SUMMARIES = {
+    "bench": "Compare two reports of 'zoo run --mode bench'.",
     "cache": "Model files that were made and kept: list, verify, prune.",
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",

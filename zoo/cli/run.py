@@ -37,11 +37,11 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.argument("model")
 @click.option(
     "--mode",
-    type=click.Choice(["single", "valid", "multi"]),
+    type=click.Choice(["single", "valid", "multi", "bench"]),
     default="single",
     show_default=True,
     help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. multi: files of pairs into files of "
-    "scores.",
+    "scores. bench: latency and throughput on random inputs.",
 )
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
 @click.option(
@@ -88,7 +88,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option(
     "--target",
     metavar="DEVICE",
-    help="Device to run on, see 'zoo devices'; 'onnx' is the vendor's name of cpu. Default: the best one available, SDAA first.",
+    help="Device to run on, see 'zoo devices'; 'onnx' is the vendor's name of cpu. Default: the best one available, SDAA first. "
+    "bench: several, separated by commas, are measured in turns; DEVICE/PRECISION names a precision, too.",
 )
 @click.option("--normalize", is_flag=True, help="Print sigmoid(logit), between 0 and 1, in place of the logit.")
 @click.option(
@@ -96,7 +97,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="single: write results to this file in place of stdout. valid: folder of the result files.  "
-    "[default: zoo-results/MODEL/DATASET] multi: the folder that gets a file of results for each file.",
+    "[default: zoo-results/MODEL/DATASET] multi: the folder that gets a file of results for each file. "
+    "bench: the file that gets the report.",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option(
@@ -182,6 +184,11 @@ def command(
         score_pairs(
             catalogue_of(ctx), settings, path, output=output, as_json=as_json, normalize=normalize, style=progress
         )
+        return
+    if mode == "bench":
+        from zoo.cli.bench import measure
+
+        measure(catalogue_of(ctx), settings, valid, output=output, as_json=as_json)
         return
     if mode == "multi":
         from zoo.cli.multi import score_folder

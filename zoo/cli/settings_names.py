@@ -30,6 +30,7 @@ FLAGS: Mapping[str, str] = {
     "quality": "--quality",
     "query_max_length": "--query-max-length",
     "save_name": "--save-name",
+    "shapes": "--shapes",
     "split": "--split",
     "threads": "--threads",
     "torch": "--torch",

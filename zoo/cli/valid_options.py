@@ -1,8 +1,9 @@
-"""The options of ``zoo run`` that belong to ``--mode valid`` or ``--mode multi``."""
+"""The options of ``zoo run`` that belong to one mode or another, not to ``single``."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +18,11 @@ BATCH_SIZE = 32
 TOP_K = 100
 """Candidates of a query in valid mode."""
 
-MODES = {"top_k": ("valid", "multi"), "overwrite": ("valid", "multi"), "columns": ("multi",), "form": ("multi",)}
+MODES = {
+    **dict.fromkeys(("top_k", "overwrite"), ("valid", "multi")),
+    **dict.fromkeys(("columns", "form"), ("multi",)),
+    **dict.fromkeys(("shapes", "duration", "iterations", "rounds"), ("bench",)),
+}
 """The modes that an option belongs to, if that is not valid alone."""
 
 
@@ -35,6 +40,10 @@ class ValidChoices:
     long_doc: Literal["truncate", "max", "mean"]
     columns: dict[str, str]
     form: Literal["jsonl", "csv", "parquet"]
+    shapes: tuple[tuple[int, int], ...]
+    duration: float
+    iterations: int | None
+    rounds: int
 
 
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -66,6 +75,22 @@ class ColumnNames(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # g
                 self.fail(f"'{value}' is not of the form query=NAME,passage=NAME", param, ctx)
             chosen[key] = name
         return chosen
+
+
+class ShapeList(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """``1x128,8x512``: rows and tokens of batches."""
+
+    name = "ROWSxTOKENS,.."
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        found = [re.fullmatch(r"([1-9]\d{0,6})x([1-9]\d{0,6})", part.strip()) for part in str(value).split(",")]
+        if not all(found):
+            self.fail(f"'{value}' is not of the form ROWSxTOKENS,ROWSxTOKENS, for example 1x128,8x512", param, ctx)
+        return tuple((int(each[1]), int(each[2])) for each in found if each)
 
 
 OPTIONS = (
@@ -128,6 +153,34 @@ OPTIONS = (
         show_default=True,
         help="multi: form of the result files; parquet needs pip install 'zoo-runner[table]'.",
     ),
+    click.option(
+        "--shapes",
+        type=ShapeList(),
+        default=((1, 512), (4, 512), (8, 512), (16, 512)),
+        help="bench: batches to measure.  [default: 1x512,4x512,8x512,16x512]",
+    ),
+    click.option(
+        "--duration",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="bench: time of each pass, one for latency and one for throughput, of each shape in each round.",
+    ),
+    click.option(
+        "--iterations",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="bench: batches of a pass, in place of --duration.",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="bench: turns that each device and shape gets; their spread is the noise that 'zoo bench --compare' goes by.",
+    ),
 )
 
 
@@ -153,9 +206,11 @@ def check_mode(ctx: click.Context, mode: str, data_path: Sequence[str], output: 
             raise click.UsageError(f"{option} belongs to --mode {' and --mode '.join(modes)}.")
     if len(data_path) > 1 and mode != "multi":
         raise click.UsageError("--data-path is given more than once, which only --mode multi takes.")
-    if mode == "single":
+    if mode == "bench" and data_path:
+        raise click.UsageError("--mode bench makes its own inputs; --data-path does not belong to it.")
+    if mode in ("single", "bench"):
         if output is not None and output.is_dir():
-            raise click.UsageError(f"--output {output} is a folder; --mode single writes a file.")
+            raise click.UsageError(f"--output {output} is a folder; --mode {mode} writes a file.")
         return
     if "-" in data_path:
         raise click.UsageError(f"--data-path - belongs to --mode single; --mode {mode} reads files.")
