@@ -79,6 +79,12 @@ def test_pairs_keep_the_order_of_the_loaders(reranker: Reranker) -> None:
     assert found == pytest.approx(reranker.score([("a", "1"), ("b", "2"), ("c", "3")]), abs=1e-5)
 
 
+def test_instructions_are_given_apart_only_if_that_is_wanted(reranker: Reranker) -> None:
+    batch = {"text": ["q do this"], "query": ["q"], "instruction": ["do this"]}
+    assert list(ZooCrossEncoder(reranker)._queries([batch])) == [("q do this", "")]
+    assert list(ZooCrossEncoder(reranker, instructions=True)._queries([batch])) == [("q", "do this")]
+
+
 def test_the_model_is_described_by_its_card(reranker: Reranker) -> None:
     meta = ZooCrossEncoder(reranker).mteb_model_meta
     assert meta.name == "zoo/zoo-reranker-tiny"

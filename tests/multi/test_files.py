@@ -40,28 +40,32 @@ def pairs_of(path: Path, columns: Columns | None = None) -> list[Pair]:
     return [pair for _, pairs in read(path, columns) for pair in pairs]
 
 
+def objects(pairs: Sequence[Pair]) -> list[dict[str, str]]:
+    return [{"query": pair.query, "passage": pair.passage} for pair in pairs]
+
+
 def jsonl(pairs: Sequence[Pair]) -> str:
-    return "".join(json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in pairs)
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects(pairs))
 
 
 def as_csv(path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
-        csv.writer(handle).writerows([("query", "passage"), *PAIRS])
+        csv.writer(handle).writerows([("query", "passage"), *(pair[:2] for pair in PAIRS)])
 
 
 def as_parquet(path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist([pair._asdict() for pair in PAIRS]), path)
+    parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(objects(PAIRS)), path)
 
 
 def as_feather(path: Path) -> None:
     feather = pytest.importorskip("pyarrow.feather")
-    feather.write_feather(pytest.importorskip("pyarrow").Table.from_pylist([pair._asdict() for pair in PAIRS]), path)
+    feather.write_feather(pytest.importorskip("pyarrow").Table.from_pylist(objects(PAIRS)), path)
 
 
 def as_arrow_stream(path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
-    table = arrow.Table.from_pylist([pair._asdict() for pair in PAIRS])
+    table = arrow.Table.from_pylist(objects(PAIRS))
     with path.open("wb") as sink, arrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
 
@@ -73,13 +77,15 @@ def as_zst(path: Path) -> None:
 
 
 FORMS = {
-    "demo.txt": lambda path: path.write_text("".join(f"{[list(pair)]!r}\n" for pair in PAIRS), encoding="utf-8"),
-    "several_a_line.txt": lambda path: path.write_text(repr([list(pair) for pair in PAIRS]), encoding="utf-8"),
+    "demo.txt": lambda path: path.write_text("".join(f"{[list(pair[:2])]!r}\n" for pair in PAIRS), encoding="utf-8"),
+    "several_a_line.txt": lambda path: path.write_text(repr([list(pair[:2]) for pair in PAIRS]), encoding="utf-8"),
     "objects.jsonl": lambda path: path.write_text(jsonl(PAIRS), encoding="utf-8"),
-    "arrays.ndjson": lambda path: path.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8"),
-    "bare.tsv": lambda path: path.write_text("".join("\t".join(pair) + "\n" for pair in PAIRS), encoding="utf-8"),
+    "arrays.ndjson": lambda path: path.write_text(
+        "".join(json.dumps(pair[:2]) + "\n" for pair in PAIRS), encoding="utf-8"
+    ),
+    "bare.tsv": lambda path: path.write_text("".join("\t".join(pair[:2]) + "\n" for pair in PAIRS), encoding="utf-8"),
     "named.tsv": lambda path: path.write_text(
-        "query\tpassage\n" + "".join("\t".join(pair) + "\n" for pair in PAIRS), encoding="utf-8"
+        "query\tpassage\n" + "".join("\t".join(pair[:2]) + "\n" for pair in PAIRS), encoding="utf-8"
     ),
     "excel.csv": lambda path: path.write_bytes(b"\xef\xbb\xbf" + jsonl_as_csv()),
     "plain.csv": as_csv,
@@ -92,7 +98,7 @@ FORMS = {
 
 
 def jsonl_as_csv() -> bytes:
-    quoted = ['"' + text.replace('"', '""') + '"' for pair in PAIRS for text in pair]
+    quoted = ['"' + text.replace('"', '""') + '"' for pair in PAIRS for text in pair[:2]]
     lines = ["query,passage", *(",".join(quoted[n : n + 2]) for n in range(0, len(quoted), 2))]
     return "\r\n".join(lines).encode()
 
@@ -107,6 +113,12 @@ def test_a_row_of_one_query_and_many_passages_is_a_pair_for_each(tmp_path: Path)
     path = tmp_path / "lists.jsonl"
     path.write_text('{"id": 7, "query": "q", "passages": ["a", "b"]}\n{"id": 8, "query": "q", "passages": []}\n')
     assert [pairs for _, pairs in read(path)] == [[Pair("q", "a"), Pair("q", "b")], []]
+
+
+def test_an_instruction_is_read_with_its_pair(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text('{"query": "q", "passage": "p", "instruction": "find"}\n{"query": "q", "passage": "p"}\n')
+    assert pairs_of(path) == [Pair("q", "p", "find"), Pair("q", "p")]
 
 
 def test_the_columns_may_be_named(tmp_path: Path) -> None:

@@ -24,11 +24,20 @@ class ZooCrossEncoder:
     """mteb's ``CrossEncoderProtocol``: logits for the pairs of two loaders. ``settings`` are those of ``Reranker.open``.
 
     mteb hands over all pairs of a task in one call; they are read, sorted by length and scored a few thousand at a time.
+    ``instructions`` gives a task's instructions to the model apart from the query, for models that read one; otherwise they stand in
+    the query's text, as mteb writes them.
     """
 
     def __init__(
-        self, model_name: Reranker | str, revision: str | None = None, device: str | None = None, **settings: Any
+        self,
+        model_name: Reranker | str,
+        revision: str | None = None,
+        device: str | None = None,
+        *,
+        instructions: bool = False,
+        **settings: Any,
     ) -> None:
+        self.instructions = instructions
         if device is not None:
             settings["device"] = device
         self.reranker = opened(model_name, settings)
@@ -53,8 +62,16 @@ class ZooCrossEncoder:
         **kwargs: Any,
     ) -> NDArray[np.float32]:
         """float32 logits of shape (n,), one for each query in ``inputs1`` with the document at the same place in ``inputs2``."""
-        pairs = zip(_texts(inputs1), _texts(inputs2), strict=True)
-        return self.reranker.score(Pair(query, passage) for query, passage in pairs)
+        pairs = zip(self._queries(inputs1), _texts(inputs2), strict=True)
+        return self.reranker.score(Pair(query, passage, instruction) for (query, instruction), passage in pairs)
+
+    def _queries(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+        """Queries with their instructions, which are empty unless they are wanted apart."""
+        for batch in batches:
+            if self.instructions and "instruction" in batch and "query" in batch:
+                yield from zip(batch["query"], (each or "" for each in batch["instruction"]), strict=True)
+            else:
+                yield from ((text, "") for text in batch["text"])
 
 
 def _texts(batches: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -45,11 +45,12 @@ class FileScores:
 
     @classmethod
     def of(cls, scored: Iterable[ScoredPair]) -> FileScores:
-        scores, query, key = cls(), "", b""
-        for (text, _), logit, truncated in scored:
-            if text != query or not key:
-                query = text
-                key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=QUERY_KEY).digest()
+        scores, asked, key = cls(), ("", ""), b""
+        for pair, logit, truncated in scored:
+            if (pair.query, pair.instruction) != asked or not key:
+                asked = (pair.query, pair.instruction)
+                text = "\0".join(asked).encode("utf-8", "surrogatepass")
+                key = hashlib.blake2b(text, digest_size=QUERY_KEY).digest()
             scores.logits.append(logit)
             scores.truncated.append(truncated)
             scores.query_keys += key

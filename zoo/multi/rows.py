@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from zoo.types import Pair
 
-QUERY, PASSAGE = "query", "passage"
+QUERY, PASSAGE, INSTRUCTION = "query", "passage", "instruction"
 QUERIES = (QUERY,)
 PASSAGES = (PASSAGE, "passages", "text", "document", "documents")
 """Columns that hold the passage, or a list of passages, if the user names none: the first that is there."""
@@ -38,7 +38,10 @@ class Columns:
     passage: str = ""
 
     def row(self, number: int, columns: Mapping[str, Any]) -> Row:
-        """The row of these columns. Raises ValueError if it has no query or no passage, or if they are not texts."""
+        """The row of these columns. Raises ValueError if it has no query or no passage, or if they are not texts.
+
+        A column ``instruction`` is for models that read one.
+        """
         query = self._found(columns, self.query, QUERIES, "query")
         passage = self._found(columns, self.passage, PASSAGES, "passage")
         text, passages = columns[query], columns[passage]
@@ -48,7 +51,10 @@ class Columns:
         for each in texts:
             if not isinstance(each, str):
                 raise ValueError(f"has {_kind(each)} in the column '{passage}', not a text or a list of texts")
-        return Row(number, columns, query, passage, [Pair(text, each) for each in texts])
+        instruction = columns.get(INSTRUCTION) or ""
+        if not isinstance(instruction, str):
+            raise ValueError(f"has {_kind(instruction)} in the column '{INSTRUCTION}', not a text")
+        return Row(number, columns, query, passage, [Pair(text, each, instruction) for each in texts])
 
     def in_header(self, names: Sequence[str]) -> bool:
         """Whether these first cells of a table are names of columns, query and passage among them."""
