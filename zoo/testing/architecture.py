@@ -314,9 +314,10 @@ class ArchitectureContract(Contract):
 
     def test_two_may_be_open_at_once(self, card: ModelCard, checkpoint: Checkpoint) -> None:
         """Objects of one class do not share state: what one run is told is not another's."""
-        first, second = self.make(card, checkpoint), self.make(card, checkpoint, max_length=48)
+        first = self.make(card, checkpoint)
+        before = [listed(row) for row in encoded(first, PAIRS).rows]
+        second = self.make(card, checkpoint, max_length=48)
         try:
-            before = [listed(row) for row in encoded(first, PAIRS).rows]
             encoded(second, PAIRS)
             after = [listed(row) for row in encoded(first, PAIRS).rows]
             assert after == before, told("the encodings of the first object as before", "others")

@@ -1,3 +1,7 @@
 """Every contract, in one place to import from."""
 
+from zoo.testing.architecture import ArchitectureContract as ArchitectureContract
+from zoo.testing.command import CommandContract as CommandContract
 from zoo.testing.device import DeviceContract as DeviceContract
+from zoo.testing.metric import MetricContract as MetricContract
+from zoo.testing.step import StepContract as StepContract
