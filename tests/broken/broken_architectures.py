@@ -129,7 +129,10 @@ class SortsByLength(Good):
 
 
 class RemembersTheLastPair(SortsByLength):
-    also = (*BATCHED, "test_it_works_in_another_thread_and_in_several", "test_the_passage_and_the_query_both_count")
+    also = (
+        *BATCHED, "test_it_works_in_another_thread_and_in_several", "test_the_passage_and_the_query_both_count",
+        "test_two_may_be_open_at_once",
+    )  # fmt: skip
     last = 0
 
     def encoding(self, pair: Pair) -> Encoding:
@@ -166,7 +169,7 @@ class DependsOnTheBatch(Good):
 
 
 class DependsOnThePlaceInTheBatch(Good):
-    meant = "test_scores_are_in_the_order_of_the_pairs"
+    meant = "test_scores_do_not_depend_on_the_batch"
     also = BATCHED
 
     def scores(self, logits: Any, inputs: Tensors, batch: BatchInfo) -> Any:
@@ -190,14 +193,14 @@ class CountsRowsThatFill(Good):
 
 class DoesNotTruncate(Good):
     meant = "test_it_truncates_to_its_length"
-    also = ("test_rows_that_only_fill_a_fixed_shape_do_not_count",)
+    also = (
+        "test_rows_that_only_fill_a_fixed_shape_do_not_count",
+        "test_a_long_query_does_not_pass_the_limit",  # the passage follows it
+    )
 
     def encoding(self, pair: Pair) -> Encoding:
         ids = [2, *self.ids(pair.query)[: self.max_length - 3], 3, *self.ids(pair.passage)]
         return Encoding({"input_ids": ids})
-
-    test = "the limit of a long query fails too, since the passage follows it"
-    also = (*also, "test_a_long_query_does_not_pass_the_limit")
 
 
 class HidesTheCut(Good):
@@ -221,8 +224,6 @@ class IgnoresTheQuery(Good):
 
     def encoding(self, pair: Pair) -> Encoding:
         return super().encoding(Pair("q" * min(len(pair.query), 1), pair.passage))
-
-    also = ("test_a_long_query_does_not_pass_the_limit",)
 
 
 class IgnoresThePassage(Good):

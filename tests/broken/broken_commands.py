@@ -80,6 +80,7 @@ class NameWithASpace(Good):
 
 class NoSummary(Good):
     meant = "test_its_summary_is_one_line"
+    also = ("test_it_is_listed_and_has_help",)  # the name stands there alone
     summary = ""
 
 

@@ -184,14 +184,14 @@ class RecipeWithoutExport(UnknownStep):
 class InputsInAnotherOrder(GoodDevice):
     meant = "test_its_sessions_name_the_inputs_in_graph_order"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         input_names = ("attention_mask", "input_ids")
 
 
 class ExtraRows(GoodDevice):
     meant = "test_its_outputs_have_one_row_for_each_row_of_the_batch"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": np.concatenate([logits, logits]).astype(np.float32)}
 
@@ -199,7 +199,7 @@ class ExtraRows(GoodDevice):
 class MissingRow(ExtraRows):
     also = COMPARED
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": logits[:-1].astype(np.float32)}
 
@@ -207,13 +207,13 @@ class MissingRow(ExtraRows):
 class Float64Outputs(GoodDevice):
     meant = "test_its_outputs_are_floating_point_arrays"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": logits.astype(np.float64)}
 
 
 class ListsAsOutputs(Float64Outputs):
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": logits.astype(np.float32).tolist()}
 
@@ -222,13 +222,13 @@ class WrongScores(GoodDevice):
     meant = "test_its_scores_are_those_of_onnx_runtime"
     also = COMPARED[1:]
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": (logits + 0.001).astype(np.float32)}
 
 
 class PaddingCounts(WrongScores):
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def run(self, inputs: Tensors) -> Any:
             return super().run({**inputs, "attention_mask": np.ones_like(inputs["input_ids"])})
 
@@ -239,7 +239,7 @@ class NotANumberInFp16(WrongScores):
     also = ()
     precisions = {"fp32": PrecisionInfo(offered=True), "fp16": PrecisionInfo(offered=True)}
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": (logits * np.nan if self.precision == "fp16" else logits).astype(np.float32)}
 
@@ -247,7 +247,7 @@ class NotANumberInFp16(WrongScores):
 class DependsOnTheBatch(GoodDevice):
     meant = "test_its_scores_do_not_depend_on_the_batch_size"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             return {"logits": (logits + 0.001 * (len(logits) > 4)).astype(np.float32)}
 
@@ -255,7 +255,7 @@ class DependsOnTheBatch(GoodDevice):
 class BlocksInSubmit(GoodDevice):
     meant = "test_submit_does_not_wait_for_the_result"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Any]:
             future = super().submit(inputs)
             future.exception()
@@ -265,7 +265,7 @@ class BlocksInSubmit(GoodDevice):
 class MixesUpManyBatches(GoodDevice):
     meant = "test_many_batches_may_be_in_flight"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         count = 0
 
         def result(self, logits: Any, inputs: Tensors) -> Any:
@@ -277,7 +277,7 @@ class LosesABatch(GoodDevice):
     meant = "test_many_batches_may_be_in_flight"
     deadline = 3.0
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         count = 0
 
         def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Any]:
@@ -299,7 +299,7 @@ class SecondSessionEndsTheFirst(GoodDevice):
 class SessionsShareTheirState(GoodDevice):
     meant = "test_two_sessions_may_be_open_at_once"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         opened = 0
 
         def __init__(self, *args: Any) -> None:
@@ -318,7 +318,7 @@ class ReusesOutputs(GoodDevice):
     meant = "test_results_belong_to_the_caller"
     also = ("test_its_scores_do_not_depend_on_the_batch_size",)
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             self.kept = np.zeros((3, 1), dtype=np.float32)
@@ -333,7 +333,7 @@ class ReusesOutputs(GoodDevice):
 class ChangesInputs(GoodDevice):
     meant = "test_inputs_stay_as_they_were"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def result(self, logits: Any, inputs: Tensors) -> Any:
             inputs["attention_mask"][:] = 1
             return super().result(logits, inputs)
@@ -342,7 +342,7 @@ class ChangesInputs(GoodDevice):
 class ClosingTwiceRaises(GoodDevice):
     meant = "test_closing_twice_is_harmless"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def close(self) -> None:
             if self.closed:
                 raise RuntimeError("it is closed")
@@ -352,13 +352,13 @@ class ClosingTwiceRaises(GoodDevice):
 class WithDoesNotClose(GoodDevice):
     meant = "test_the_end_of_a_with_block_closes"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def __exit__(self, *exc_info: object) -> None:
             pass
 
 
 class EntersAsAnother(WithDoesNotClose):
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def __enter__(self) -> Any:
             return type(self)(self.weights, self.precision)
 
@@ -367,7 +367,7 @@ class WorksWhenClosed(GoodDevice):
     meant = "test_a_closed_session_refuses_work"
     also = ("test_the_end_of_a_with_block_closes",)
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Any]:
             if not self.closed:
                 return super().submit(inputs)
@@ -379,7 +379,7 @@ class WorksWhenClosed(GoodDevice):
 class LeavesAThread(GoodDevice):
     meant = "test_closing_ends_its_threads"
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             threading.Thread(target=time.sleep, args=(10,), name="heartbeat", daemon=True).start()
@@ -389,7 +389,7 @@ class CloseNeverReturns(GoodDevice):
     meant = "test_closing_with_work_under_way_ends_promptly"
     deadline = 3.0
 
-    class session(GoodSession):  # noqa: N801
+    class session(GoodSession):
         def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Any]:
             future = super().submit(inputs)
             self.lost = len(inputs["input_ids"]) == 1 and self.pending > 3
@@ -408,7 +408,7 @@ class CloseNeverReturns(GoodDevice):
 class LeavesFuturesOpen(CloseNeverReturns):
     deadline = 30.0
 
-    class session(CloseNeverReturns.session):  # noqa: N801
+    class session(CloseNeverReturns.session):
         def close(self) -> None:
             self.closed = True
             self.worker.shutdown(wait=False)
@@ -462,7 +462,11 @@ class TakesAnyPart(GoodDevice):
     meant = "test_an_unknown_part_of_the_device_is_an_error_for_the_user"
 
     def open(self, artifact: Artifact, options: SessionOptions) -> Any:
-        return self.session(self.load(artifact.model), options.precision) if options.selector else super().open(artifact, options)
+        return (
+            self.session(self.load(artifact.model), options.precision)
+            if options.selector
+            else super().open(artifact, options)
+        )
 
 
 class Int8IsFloat32(GoodDevice):
@@ -500,7 +504,8 @@ class Suite(DeviceContract):
         weights = np.load(model)
         rows = [np.array([row.features["input_ids"]]) for row in toy_encodings(LENGTHS).rows]
         return np.array(
-            [compute(weights, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0, 0] for ids in rows], dtype=np.float32
+            [compute(weights, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0, 0] for ids in rows],
+            dtype=np.float32,
         )
 
 

@@ -15,9 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 KINDS = ("devices", "architectures", "metrics", "steps", "commands")
 CASES = [
-    (kind, broken.__name__, broken)
-    for kind in KINDS
-    for broken in importlib.import_module(f"broken_{kind}").BROKEN
+    (kind, broken.__name__, broken) for kind in KINDS for broken in importlib.import_module(f"broken_{kind}").BROKEN
 ]
 
 
@@ -65,7 +63,9 @@ def test_a_broken_plugin_fails_the_test_meant_for_it_and_no_other(
     assert failed or passed, "nothing was run"
     meant = {broken.meant} - {""}
     assert meant <= set(failed), f"{meant} found nothing"
-    assert set(failed) <= meant | set(broken.also), {test: failed[test] for test in set(failed) - meant - set(broken.also)}
+    assert set(failed) <= meant | set(broken.also), {
+        test: failed[test] for test in set(failed) - meant - set(broken.also)
+    }
 
 
 def test_there_are_sixty_and_a_sound_one_of_each_kind() -> None:
