@@ -19,9 +19,9 @@ def written(zoo: Zoo, kind: str, into: Path) -> Path:
     done = zoo("new", kind, f"my-{kind}", "--into", into)
     assert done.exit_code == 0, done.stderr
     folder = into / f"my-{kind}"
-    assert [Path(line) for line in done.stdout.splitlines()] and all(
-        Path(line).is_file() for line in done.stdout.splitlines()
-    )
+    printed = [Path(line) for line in done.stdout.splitlines()]
+    assert folder / "pyproject.toml" in printed
+    assert all(path.is_file() for path in printed)
     return folder
 
 

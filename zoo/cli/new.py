@@ -98,12 +98,11 @@ def package(kind: str, name: str) -> dict[str, str]:
         "@NAME@": name, "@PACKAGE@": module, "@CLASS@": "".join(part.capitalize() for part in name.split("-")),
         "@SUMMARY@": summary, "@TRY@": attempt.format(name=name), "@API@": str(API_VERSION),
     }  # fmt: skip
+    templates = resources.files("zoo.cli") / "templates"
     made = {f"{module}/py.typed": ""}
     for group in ("common", kind):
         for template, place in FILES[group].items():
-            text = (
-                resources.files("zoo.cli").joinpath("templates", group, f"{template}.txt").read_text(encoding="utf-8")
-            )
+            text = (templates / group / f"{template}.txt").read_text(encoding="utf-8")
             for mark, value in values.items():
                 text = text.replace(mark, value)
             made[place.format(package=module, name=name)] = text

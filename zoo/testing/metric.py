@@ -76,7 +76,7 @@ class MetricContract(Contract):
         assert found, told("at least one metric", "none")
         for name, value in found.items():
             assert isinstance(name, str) and NAME.fullmatch(name), told("a name without spaces", repr(name))
-            finite = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            finite = type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
             assert finite, told(f"a finite number for '{name}'", repr(value))
 
     def test_its_names_are_its_own(self, metric: object) -> None:
