@@ -86,7 +86,7 @@ def command(kind: str, name: str, into: Path) -> None:
 
 def package(kind: str, name: str) -> dict[str, str]:
     """The files of a new package, by their place in it. Raises ZooError for a name that no package can have."""
-    from zoo.registry.hookspecs import API_VERSION
+    from zoo.api import API_VERSION
 
     module = name.replace("-", "_")
     if not NAME.fullmatch(name):

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from zoo.api import hookimpl
 from zoo.evaluation.metrics import MetricHooks
 from zoo.registry.stages import Pipeline
 from zoo.testing.base import Contract, given, told
@@ -144,8 +145,6 @@ class _Watched:
     """Passes one run and its judgements to a metric, so that what it does to them is seen."""
 
     def __init__(self, metric: object, run: Run, qrels: Qrels) -> None:
-        from zoo.registry.hookspecs import hookimpl
-
         arguments = {"run": run, "qrels": qrels}
 
         def evaluate(run: Run, qrels: Qrels) -> Mapping[str, float] | None:
