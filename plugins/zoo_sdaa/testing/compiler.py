@@ -136,7 +136,9 @@ def build(module: Module, *, target: Target, params: Mapping[str, Any]) -> Libra
     demand(context.disabled_pass == ["SimplifyInference"], f"disabled passes are {context.disabled_pass}")
     chat("building")
     if not module.typed:
-        raise RuntimeError("InternalError: Check failed: (checked_type.defined()): internal error: the type checker has not populated it")
+        raise RuntimeError(
+            "InternalError: Check failed: (checked_type.defined()): internal error: the type checker has not populated it"
+        )
     record(
         "build", shapes=dict(module.shapes), passes=module.passes, half=module.half, conversion=dict(module.conversion)
     )

@@ -159,5 +159,10 @@ def teco_smi() -> str:
             f"|        {temperature:<10}        90W | {memory:>20} | {second:>20} |",
             "|-------------------------------+----------------------+----------------------|",
         ]
-    processes = ["| Processes:  |", "|  Device       PID      Process name     Memory Usage |", "| No Process Running |", ""]
+    processes = [
+        "| Processes:  |",
+        "|  Device       PID      Process name     Memory Usage |",
+        "| No Process Running |",
+        "",
+    ]
     return "\n".join([*lines, *processes])
