@@ -60,7 +60,10 @@ def machine() -> Machine:
     """The machine this process is on."""
     settings = _settings()
     settings.pop("log")
-    return Machine(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return Machine(**values)
 
 
 def _settings() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import PANDA, Zoo
 from sdaa_fixtures import Command, Run, scores
-from zoo.testing.toy import toy_encodings, write_toy
+from zoo.testing.toy import WIDTH, toy_encodings, write_toy
 from zoo.types import Artifact, SessionOptions
 from zoo_sdaa.device import SdaaDevice
 from zoo_sdaa.testing import Fake, Machine, fake_sdaa
@@ -182,7 +182,7 @@ def test_outputs_share_memory_and_inputs_are_workspace_and_neither_is_seen(
 
     path = write_toy(tmp_path / "toy.onnx")
     model = onnx.load(str(path))
-    model.graph.output.append(helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["batch_size", 64]))
+    model.graph.output.append(helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["batch_size", WIDTH]))
     onnx.save(model, str(path))
     exact = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     artifact = Artifact(model=path, precision="fp32", origin="test")
