@@ -71,12 +71,12 @@ def test_a_pass_module_that_does_not_exist_is_an_error_that_lists_those_that_com
 
 
 def with_layer_norm(toy: Path) -> None:
-    """Give the toy an activation of some 500, as large models have, and then a LayerNorm as exports before opset 17 write it.
+    """Give the toy an activation of some 300, as large models have, and then a LayerNorm as exports before opset 17 write it.
 
     The square of the activation overflows float16; the variance does not.
     """
     model = onnx.load(str(toy))
-    made = {"scale": [500.0] + [1.0] * (WIDTH - 1), "two": [2.0], "epsilon": [1e-5]}
+    made = {"scale": [300.0] + [1.0] * (WIDTH - 1), "two": [2.0], "epsilon": [1e-5]}
     for name, values in made.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, dtype=np.float32), name))
     operations = [
@@ -103,7 +103,7 @@ def test_the_mixed_passes_keep_softmax_and_layer_norm_in_float32(run: Run, toy: 
     with_layer_norm(toy)
     exact = np.array(scores(run(target="cpu")))
     wrong, right = np.array(scores(run())), np.array(scores(run("--pass-path", "mixed")))
-    assert np.abs(wrong / exact - 1).min() > 0.2
+    assert np.abs(wrong / exact - 1).min() > 0.1
     assert np.abs(right / exact - 1).max() < 0.01
     by_default, mixed = (event["conversion"]["skip_ops"] for event in fake.events("build"))
     assert by_default == "None"
