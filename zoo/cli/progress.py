@@ -17,6 +17,15 @@ PLAIN_INTERVAL = 10.0
 Progress: TypeAlias = Literal["auto", "plain", "off"]
 
 
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "off"]),
+    default="auto",
+    show_default=True,
+    help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
+)
+
+
 def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto") -> Iterator[T]:
     """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
     if style == "off":
