@@ -17,6 +17,7 @@ from zoo.evaluation.longdoc import Chunker, LongDoc, aggregate
 from zoo.evaluation.reading import Reading, language_warnings
 from zoo.paths import zoo_home
 from zoo.registry.card import ModelCard
+from zoo.registry.choose import of_device
 from zoo.registry.stages import Pipeline
 from zoo.reranker import Reranker
 from zoo.scoring.scorer import Scorer
@@ -128,7 +129,10 @@ def identity(
         "weights": weights_hash(reranker.artifact, digests),
         "tokenizer": digests.of(tokenizer) if tokenizer.is_file() else "none",
         "device": reranker.device_name,
-        "device options": dict(reranker.settings.device_options),
+        "device options": {
+            **{name: str(value) for name, value in of_device(reranker.card, reranker.device_name).items()},
+            **reranker.settings.device_options,
+        },
         "precision": reranker.precision,
         "batch size": rows or "auto",
         "max length": reranker.max_length,

@@ -75,7 +75,7 @@ class Preparation:
         self.max_length = settings.max_length or min(DEFAULT_LENGTH, self.card.max_length)
         if self.requires.session:
             self.device, self.selector = choose_device(catalogue, settings.target, available=device_here)
-            self.device_options = device_options(self.device, settings.device_options)
+            self.device_options = device_options(self.device, self.card, settings.device_options)
             asked = settings.precision
             self.precision = precisions.exact(self.device) if asked == "auto" else choose_precision(self.device, asked)
         elif settings.target:

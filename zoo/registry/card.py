@@ -77,8 +77,9 @@ class CardFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Folder beside the card that holds the whole checkpoint, exported."""
     notice: str | None = None
     """Said on stderr on every run."""
-    options: dict[str, str | int | float | bool] = {}
-    """Settings of the architecture, for example a template or an instruction; what it takes is listed with the architecture."""
+    options: dict[str, str | int | float | bool | dict[str, str | int | float | bool]] = {}
+    """Settings of the architecture, for example a template or an instruction; what it takes is listed with the architecture. A table
+    named after a device (``[options.sdaa]``) has options of that device; a file is looked for beside the card."""
     reference: list[Reference] = []
     """Values to hold results against."""
     golden: list[GoldenScore] = []
