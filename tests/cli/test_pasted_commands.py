@@ -134,6 +134,7 @@ def test_the_valid_command_of_bge_reranker_large_scores_its_pairs_and_says_where
 ) -> None:
     result = paste(command, LARGE_VALID, "--file-type", "json")
     assert len(scores(result)) == 6
+    assert "--file-type is not needed" in result.stderr
     assert "--onnx-datas is not read" in result.stderr
     assert "zoo verify MODEL --data-path FILE" in result.stderr
 
@@ -156,7 +157,7 @@ def test_the_simplify_command_of_the_page_writes_its_file(command: Command) -> N
         (("--half", "False"), False),
         (("--half=true",), True),
         (("--need_fp16", "True"), True),
-        (("--need_fp16",), True),
+        (("--need-fp16",), True),
     ],
 )
 def test_truth_values_and_need_fp16_mean_what_they_say(
@@ -171,13 +172,13 @@ def test_a_model_may_stand_in_both_places_if_it_is_the_same(command: Command, pa
     line = V2_M3_SINGLE.replace("--shape 512", "--shape 32")
     assert len(scores(paste(command, line, "bge-reranker-v2-m3"))) == 2
     for words, said in ((("bge-reranker-large",), "name one model"), ((), "Missing argument 'MODEL'")):
-        wrong = command("run", *words, *(("--model_name", "bge-reranker-v2-m3") if words else ()))
+        wrong = command("run", *words, *(("--model-name", "bge-reranker-v2-m3") if words else ()))
         assert wrong.exit_code == 2
         assert said in wrong.stderr
 
 
 def test_what_simplify_does_not_do_is_refused_in_words(command: Command) -> None:
-    result = command("simplify", "--onnx", "bge-reranker-large.onnx", "--save_name", "x.onnx", "--need_fp16", "True")
+    result = command("simplify", "--onnx", "bge-reranker-large.onnx", "--save_name", "x.onnx", "--need-fp16", "True")
     assert result.exit_code == 2
     assert "SDAA's compiler makes float16 of the float32 file" in result.stderr
     result = command("simplify", "--save_name", "x.onnx")
