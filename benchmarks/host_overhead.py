@@ -31,7 +31,7 @@ from zoo.paths import bundled
 from zoo.registry.card import load_card
 from zoo.registry.stages import Pipeline
 from zoo.scoring.scorer import Scorer
-from zoo.types import Checkpoint, Pair, ShapeRule, Tensors
+from zoo.types import Checkpoint, ShapeRule, Tensors
 from zoo_cross_encoder.reranker import CrossEncoder
 
 QUERY = "what do giant pandas eat in winter?"
@@ -118,7 +118,7 @@ def write_pairs(file: Path, texts: Iterator[str]) -> float:
     total = count = 0
     with file.open("w", encoding="utf-8") as handle:
         for text in texts:
-            handle.write(json.dumps(Pair(f"{QUERY} {count % 100}", text), ensure_ascii=False) + "\n")
+            handle.write(json.dumps([f"{QUERY} {count % 100}", text], ensure_ascii=False) + "\n")
             total, count = total + len(text), count + 1
     return total / count
 

@@ -20,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job started in the background may inherit that; the tests of Ctrl-C need what a terminal gives.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ("sdaa_fixtures",)
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 """Large assets that lie beside a checkout on some machines; tests that use them skip where they are absent."""

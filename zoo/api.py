@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.checkpoints.digests import Digests as Digests
+    from zoo.checkpoints.files import fingerprint as fingerprint
     from zoo.checkpoints.files import float32_bytes as float32_bytes
     from zoo.checkpoints.files import has_safetensors as has_safetensors
     from zoo.checkpoints.files import model_files as model_files
     from zoo.checkpoints.files import onnx_file as onnx_file
     from zoo.checkpoints.files import weight_files as weight_files
+    from zoo.checkpoints.model_config import ModelConfig as ModelConfig
+    from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
     from zoo.cpus import cpu_flags as cpu_flags
     from zoo.cpus import usable_threads as usable_threads
@@ -37,14 +40,18 @@ if TYPE_CHECKING:
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.markers import API_VERSION as API_VERSION
     from zoo.registry.markers import hookimpl as hookimpl
-    from zoo.scoring.processes import ChildSettings as ChildSettings
     from zoo.scoring.processes import Processes as Processes
-    from zoo.scoring.processes import SessionProcess as SessionProcess
+    from zoo.scoring.session_process import ChildSettings as ChildSettings
+    from zoo.scoring.session_process import SessionProcess as SessionProcess
+    from zoo.tokens.prefix_encoder import PrefixEncoder as PrefixEncoder
+    from zoo.tokens.tokenizer_file import CheckpointTokenizer as CheckpointTokenizer
+    from zoo.tokens.tokenizer_file import tokenizer_faults as tokenizer_faults
     from zoo.types import Artifact as Artifact
     from zoo.types import Availability as Availability
     from zoo.types import BatchInfo as BatchInfo
     from zoo.types import CacheFolder as CacheFolder
     from zoo.types import Checkpoint as Checkpoint
+    from zoo.types import CheckpointOffer as CheckpointOffer
     from zoo.types import CommandOffer as CommandOffer
     from zoo.types import Device as Device
     from zoo.types import Encoding as Encoding
@@ -67,7 +74,8 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "zoo.checkpoints.digests": ("Digests",),
-    "zoo.checkpoints.files": ("float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
+    "zoo.checkpoints.files": ("fingerprint", "float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
+    "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
     "zoo.cpus": ("cpu_flags", "usable_threads"),
     "zoo.errors": ("InputError", "NotInstalledError", "PluginError", "ScoreError", "UnknownNameError", "ZooError"),
@@ -80,9 +88,13 @@ _PLACES = {
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),
-    "zoo.scoring.processes": ("ChildSettings", "Processes", "SessionProcess"),
+    "zoo.scoring.processes": ("Processes",),
+    "zoo.scoring.session_process": ("ChildSettings", "SessionProcess"),
+    "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
+    "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),
     "zoo.types": (
-        "Artifact", "Availability", "BatchInfo", "CacheFolder", "Checkpoint", "CommandOffer", "Device", "Encoding", "Encodings",
+        "Artifact", "Availability", "BatchInfo", "CacheFolder", "Checkpoint", "CheckpointOffer", "CommandOffer", "Device", "Encoding",
+        "Encodings",
         "ExportOffer", "ExportRequest", "Head", "Pair", "Precision", "PrecisionInfo", "Qrels", "Run", "Scores", "Session",
         "SessionOptions", "ShapeRule", "Step", "StepReport", "Tensors",
     ),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zoo.errors import ClosedError, ZooError
+from zoo.files import system_faults
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 from zoo.statistics import sigmoid
 from zoo.types import Artifact, Device, Pair, Session, SessionOptions
@@ -123,8 +124,8 @@ class Reranker:
         from zoo.registry.catalogue import Catalogue
         from zoo.scoring.batch_runner import NoSession
 
-        prepared = prepare(catalogue or Catalogue.installed(), settings)
-        with ExitStack() as stack:
+        with system_faults(), ExitStack() as stack:
+            prepared = prepare(catalogue or Catalogue.installed(), settings)
             stack.callback(prepared.model.close)
             if prepared.device is None:
                 made = cls(prepared, None, NoSession(), settings)
@@ -154,10 +155,19 @@ class Reranker:
         return self._streamed(iter(pairs), scores)
 
     def rank(
-        self, query: str, passages: Iterable[str], top_k: int | None = None, *, scores: Scale = "logit"
+        self,
+        query: str,
+        passages: Iterable[str],
+        top_k: int | None = None,
+        *,
+        instruction: str = "",
+        scores: Scale = "logit",
     ) -> list[Ranked]:
-        """The passages, the most relevant first; of equal ones the one that comes first in ``passages``. ``top_k`` None keeps all."""
-        return self.rank_many([query], [passages], top_k, scores=scores)[0]
+        """The passages, the most relevant first; of equal ones the one that comes first in ``passages``. ``top_k`` None keeps all.
+
+        ``instruction`` is for models that read one; empty means the model's own.
+        """
+        return self.rank_many([query], [passages], top_k, instruction=instruction, scores=scores)[0]
 
     def rank_many(
         self,
@@ -165,6 +175,7 @@ class Reranker:
         passages_of_each: Iterable[Iterable[str]],
         top_k: int | None = None,
         *,
+        instruction: str = "",
         scores: Scale = "logit",
     ) -> list[list[Ranked]]:
         """``rank`` for many queries, whose pairs share batches: one list a query. Raises ValueError if the lengths differ."""
@@ -172,7 +183,8 @@ class Reranker:
         if top_k is not None and top_k < 1:
             raise ZooError(f"top_k is {top_k}; it must be 1 or more")
         lists = [(query, _texts(passages)) for query, passages in zip(queries, passages_of_each, strict=True)]
-        logits = iter(self.score(Pair(query, passage) for query, passages in lists for passage in passages).tolist())
+        pairs = (Pair(query, passage, instruction) for query, passages in lists for passage in passages)
+        logits = iter(self.score(pairs).tolist())
         return [_ranked(passages, list(islice(logits, len(passages))), top_k, scores) for _, passages in lists]
 
     def submit(self, pairs: Sequence[Pair | tuple[str, str]], *, deadline: float | None = None) -> Handle:
@@ -285,9 +297,9 @@ def _session_options(prepared: Prepared, settings: RunSettings) -> SessionOption
 
 
 def _pair(pair: object) -> Pair:
-    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
+    if isinstance(pair, (tuple, list)) and len(pair) in (2, 3) and all(isinstance(text, str) for text in pair):
         return Pair(*pair)
-    raise ZooError(f"a pair must be two texts, a query and a passage, not {pair!r:.200}")
+    raise ZooError(f"a pair must be two texts, a query and a passage, or three with an instruction, not {pair!r:.200}")
 
 
 def _texts(passages: Iterable[str]) -> list[str]:

@@ -36,10 +36,11 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 
 
 class Pair(NamedTuple):
-    """What a reranker scores."""
+    """What a reranker scores. ``instruction`` says what is asked for, to a model that reads instructions; empty means the model's own."""
 
     query: str
     passage: str
+    instruction: str = ""
 
 
 class Encoding(NamedTuple):
@@ -52,6 +53,8 @@ class Encoding(NamedTuple):
     features: Mapping[str, Sequence[int]]
     passage_truncated: bool = False
     query_truncated: bool = False
+    unknown: int = 0
+    """Tokens that stand for text which the vocabulary does not know."""
 
     @property
     def length(self) -> int:
@@ -138,6 +141,20 @@ class Checkpoint:
     folder: Path
     served_by: str
     revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOffer:
+    """What an architecture answers when it is asked for a checkpoint that no card is written for.
+
+    ``max_length`` is the longest input in tokens. ``reason`` says why it cannot be opened, if the architecture knows checkpoints of its
+    kind, and ``remedy`` what to do; both are empty if it does not.
+    """
+
+    available: bool
+    max_length: int = 0
+    reason: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from zoo.api import bundled, hookimpl
+from zoo.api import CacheFolder, bundled, hookimpl
 
 
 @hookimpl
@@ -16,3 +16,8 @@ def zoo_models() -> Iterable[Path]:
 @hookimpl
 def zoo_architectures() -> Mapping[str, str]:
     return {"cross-encoder": "zoo_cross_encoder.reranker:CrossEncoder"}
+
+
+@hookimpl
+def zoo_caches() -> Iterable[CacheFolder]:
+    return [CacheFolder(name="rebuilt", holds="checkpoints whose head came in separate modules")]

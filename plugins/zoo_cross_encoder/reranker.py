@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from zoo.api import (
     Architecture,
     Checkpoint,
+    CheckpointOffer,
     Encodings,
-    InputError,
     ModelCard,
+    ModelConfig,
     Pair,
+    Requirements,
     ScoreError,
     Scores,
     Tensors,
     ZooError,
     hookimpl,
+    read_config,
 )
+from zoo_cross_encoder.module_head import ModuleHead
 from zoo_cross_encoder.tokenizer import PairTokenizer
+
+logger = logging.getLogger("zoo.cross_encoder")
+
+CLASSIFIER = "ForSequenceClassification"
+FAMILIES = frozenset({
+    "albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "flaubert",
+    "ibert", "longformer", "megatron-bert", "mobilebert", "modernbert", "mpnet", "new", "nystromformer", "rembert", "roberta", "roformer",
+    "squeezebert", "xlm", "xlm-roberta",
+})  # fmt: skip
+"""Model types that a checkpoint without a card may have: encoders that an exporter knows."""
 
 
 class CrossEncoder(Architecture):
@@ -29,25 +43,56 @@ class CrossEncoder(Architecture):
     What differs between the families (template, special tokens, token types) is read from the tokenizer's own files.
     """
 
+    requires: ClassVar[Requirements] = Requirements(
+        optional_files=("tokenizer_config.json", "special_tokens_map.json", "modules.json", "[0-9]_*/config.json")
+    )
+
+    @classmethod
+    def offer(cls, folder: Path) -> CheckpointOffer:
+        config = read_config(folder)
+        if ModuleHead.read(folder) is not None:
+            return CheckpointOffer(available=True, max_length=config.position_limit)
+        if config.model_type not in FAMILIES:
+            return CheckpointOffer(available=False)
+        if config.architectures and not config.kind.endswith(CLASSIFIER):
+            return CheckpointOffer(
+                available=False,
+                reason=f"'{config.kind}' has no classification head, so it is an encoder and no reranker",
+                remedy=f"Choose a checkpoint whose class ends in {CLASSIFIER}, with one label",
+            )
+        if config.labels != 1:
+            return CheckpointOffer(
+                available=False,
+                reason=f"it is a classifier with {config.labels} labels; a reranker has one",
+                remedy="Choose a checkpoint that was trained to give one score a pair",
+            )
+        return CheckpointOffer(available=True, max_length=config.position_limit)
+
+    @classmethod
+    def adapt(cls, checkpoint: Checkpoint, *, weights: bool) -> Checkpoint:
+        head = ModuleHead.read(checkpoint.folder)
+        return checkpoint if head is None else head.rebuilt(checkpoint, weights=weights)
+
     def __init__(self, card: ModelCard, checkpoint: Checkpoint, **settings: Any) -> None:
         super().__init__(card, checkpoint, **settings)
         max_length, query_max_length = self.max_length, self.query_max_length
-        config = _read_json(checkpoint.folder / "config.json")
+        config = read_config(checkpoint.folder)
         _check_head(checkpoint.folder, config)
-        limit = min(card.max_length, position_limit(config))
+        limit = min(card.max_length, config.position_limit)
         if max_length > limit:
             raise ZooError(
                 f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use a `max_length` of {limit} or less"
             )
-        self.tokenizer = PairTokenizer(checkpoint.folder, max_length=max_length, query_max_length=query_max_length)
-        if self.tokenizer.vocabulary_size > config.get("vocab_size", self.tokenizer.vocabulary_size):
-            raise ZooError(
-                f"{checkpoint.folder}: the tokenizer knows {self.tokenizer.vocabulary_size} tokens, the model only "
-                f"{config['vocab_size']}: tokenizer.json and config.json are not of the same model"
-            )
+        self._told = False
+        self.tokenizer = PairTokenizer(
+            checkpoint.folder, config, max_length=max_length, query_max_length=query_max_length
+        )
 
     @hookimpl
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
+        if not self._told and any(pair.instruction for pair in pairs):
+            self._told = True
+            logger.warning("'%s' reads no instructions: those of the pairs are left out", self.card.name)
         return Encodings(self.tokenizer.encode(pairs), self.tokenizer.padding)
 
     @hookimpl
@@ -62,26 +107,6 @@ class CrossEncoder(Architecture):
         return scores
 
 
-def position_limit(config: dict[str, Any]) -> int:
-    """Longest input in tokens. RoBERTa-like models number positions from pad_token_id + 1, so two go unused."""
-    positions = int(config.get("max_position_embeddings", 512))
-    roberta_like = "roberta" in str(config.get("model_type", ""))
-    return positions - int(config.get("pad_token_id", 1)) - 1 if roberta_like else positions
-
-
-def _check_head(folder: Path, config: dict[str, Any]) -> None:
-    labels = len(config.get("id2label") or ()) or config.get("num_labels", 1)
-    if labels != 1:
-        raise ZooError(f"{folder}/config.json describes a classifier with {labels} labels; a reranker has one")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(path, None, f"is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "must hold a JSON object")
-    return content
+def _check_head(folder: Path, config: ModelConfig) -> None:
+    if config.labels != 1:
+        raise ZooError(f"{folder}/config.json describes a classifier with {config.labels} labels; a reranker has one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from zoo.api import Job, ZooError, model_files, probes
 
 NO_WEIGHTS = ("position_ids", "inv_freq")
 """Endings of entries that older checkpoints carry and that are computed, not learned."""
+UNREAD = re.compile(
+    r"(^|\.)pooler\.|^(lm_head|cls\.predictions|cls\.seq_relationship|vocab_transform|vocab_layer_norm|vocab_projector)\b"
+)
+"""Heads of the pre-training that a classifier does not read; a checkpoint may have kept them."""
+WRAPPERS = ("module.", "model.", "_orig_mod.")
+"""What training programs put before every key: torch's DistributedDataParallel, Lightning, torch.compile."""
 
 
 def export(job: Job) -> dict[str, Any]:
     """Write ``model.onnx`` into the target, and torch's scores of the probe pairs beside it."""
     assert job.checkpoint
-    model = load(job.checkpoint)
+    model, note = load(job.checkpoint)
     batches = probes.of_checkpoint(job.checkpoint, _input_names(model))
     probes.save(job.reference, batches, [_torch_scores(model, batch) for batch in batches])
     _trace(model, job)
@@ -28,11 +35,14 @@ def export(job: Job) -> dict[str, Any]:
     for path in job.target.iterdir():  # optimum leaves configuration, tokenizer and what an optimisation replaced
         if path not in kept:
             path.unlink()
-    return {"compared_with": "torch, float32"}
+    return {"compared_with": "torch, float32", "note": note}
 
 
-def load(folder: Path) -> Any:
-    """The checkpoint as a float32 torch model. Raises ZooError naming the keys where weights and model do not fit together."""
+def load(folder: Path) -> tuple[Any, str]:
+    """The checkpoint as a float32 torch model, and a note on tensors that it does not read.
+
+    Raises ZooError naming the keys if weights and model do not fit together.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -55,31 +65,37 @@ def load(folder: Path) -> Any:
         )
     except Exception as error:  # torch, safetensors and transformers raise classes of their own
         raise ZooError(f"the weights in {folder} cannot be read: {_first(error)}") from error
-    _check_keys(folder, info)
-    return model.to(torch.float32).eval()
+    note = _check_keys(folder, info)
+    return model.to(torch.float32).eval(), note
 
 
-def _check_keys(folder: Path, info: dict[str, Any]) -> None:
+def _check_keys(folder: Path, info: dict[str, Any]) -> str:
+    """What was left unread, for the report. Raises ZooError if the weights do not fill the model in config.json."""
+    missing = list(info.get("missing_keys", ()))
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in info.get("mismatched_keys", ())]
-    unexpected = [key for key in info.get("unexpected_keys", ()) if not key.endswith(NO_WEIGHTS)]
+    left = [key for key in info.get("unexpected_keys", ()) if not key.endswith(NO_WEIGHTS)]
+    if not missing and not mismatched and all(UNREAD.search(key) for key in left):
+        return f"left unread: {_listed(left)}" if left else ""
     faults = [
         f"{label}: {_listed(keys)}"
-        for label, keys in (
-            ("missing", list(info.get("missing_keys", ()))),
-            ("of another shape", mismatched),
-            ("unexpected", unexpected),
-        )
+        for label, keys in (("missing", missing), ("of another shape", mismatched), ("unexpected", left))
         if keys
     ]
-    if not faults:
-        return
-    no_head = any("classifier" in key or "score" in key for key in info.get("missing_keys", ()))
-    remark = (
-        " The checkpoint has no trained classifier, so it is an encoder and no reranker."
-        if no_head
-        else " Weights and config.json are not of the same model."
+    raise ZooError(
+        f"the weights in {folder} do not fit the model in config.json; {'; '.join(faults)}. {_remark(missing, left)}"
     )
-    raise ZooError(f"the weights in {folder} do not fit the model in config.json; {'; '.join(faults)}.{remark}")
+
+
+def _remark(missing: list[str], left: list[str]) -> str:
+    wrapped = next((prefix for prefix in WRAPPERS if left and all(key.startswith(prefix) for key in left)), "")
+    if wrapped and {key.removeprefix(wrapped) for key in left} & set(missing):
+        return (
+            f"Every key begins with '{wrapped}', as a training program wrote it: save the model again with save_pretrained, or take "
+            "that off the keys"
+        )
+    if any("classifier" in key or "score" in key for key in missing):
+        return "The checkpoint has no trained classifier, so it is an encoder and no reranker."
+    return "Weights and config.json are not of the same model."
 
 
 def _listed(keys: list[str], most: int = 8) -> str:

@@ -15,11 +15,12 @@ from conftest import SHARED, Zoo
 from zoo import hookimpl
 from zoo.evaluation.datasets import DataRequest, find_layouts, open_collections
 from zoo.evaluation.metrics import MetricHooks, evaluate, ranked
+from zoo.evaluation.reading import Reading
 from zoo.evaluation.report import Timing, notes, reference_checks
 from zoo.evaluation.rerank import judge
 from zoo.evaluation.timing import Stopwatch
 from zoo.paths import bundled
-from zoo.registry.card import Reference
+from zoo.registry.card import Reference, load_card
 from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
 from zoo.scoring.scorer import RunStats
@@ -90,7 +91,7 @@ def test_json_holds_the_whole_report_and_equals_the_file(zoo: Zoo, data: Path) -
     assert report["eval_metric"] == found["reranked"]["ndcg@10"]
     assert found["difference"]["mrr@10"] == round(found["reranked"]["mrr@10"] - found["first_stage"]["mrr@10"], 5)
     assert set(found["per_query"]) == set(small.QUERIES)
-    for name in ("corpus.jsonl", "test_queries.jsonl", "test_qrels.jsonl", "en-test.json"):
+    for name in ("corpus", "queries", "judgements", "first stage"):
         assert re.fullmatch("[0-9a-f]{64}", report["settings"][f"en-test {name}"])
     assert report["timing"]["pairs"] == small.PAIRS
     assert report["settings"]["batch size"] == "auto"  # the CPU says what fits
@@ -231,7 +232,7 @@ def test_an_option_that_does_not_fit_is_a_usage_error(args: list[str], says: str
         (["--dataset", "mldr-mini/ez"], "Known: en, zh"),
         (["--split", "dev"], "there is no split"),
         (["--candidates", "nowhere.json", "--languages", "en"], "nowhere.json: no such file"),
-        (["--candidates", ".", "--languages", "en"], "the folder has no en-test.json"),
+        (["--candidates", ".", "--languages", "en"], "has no en-test.json"),
         (["--data-path", "nowhere"], "no such folder"),
     ],
 )
@@ -270,7 +271,9 @@ def small_result(tmp_path: Path, pipeline: Pipeline) -> object:
     request = DataRequest(data_path=small.mldr(tmp_path))
     [collection] = open_collections(find_layouts(request), request)
     scores = {q: {p: float(-i) for i, p in enumerate(found)} for q, found in small.CANDIDATES.items()}
-    return judge(pipeline, collection, scores, small.PAIRS)
+    return judge(
+        pipeline, collection, scores, small.PAIRS, Reading(), load_card(bundled("models") / "zoo-reranker-tiny.toml")
+    )
 
 
 class Depth:

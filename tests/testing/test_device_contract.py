@@ -72,6 +72,7 @@ class TestOpenVinoWithInt8Weights(TestOpenVino):
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
         from zoo_onnx.process import Job
+
         from zoo_onnx.weight_only_int8 import compress
 
         job = Job(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from zoo.errors import ZooError
 from zoo.files import size_of
 from zoo.registry.card import ModelCard
 
@@ -21,11 +22,49 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 10.0
 """Seconds between plain lines."""
+PATIENCE = 30.0
+"""Seconds that the hub has to say which commit a branch is."""
 
 
 def hub_endpoint() -> str:
     """The hub or the mirror that ``HF_ENDPOINT`` names."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def hub_cache() -> Path:
+    """The folder of the Hugging Face cache, by the client's own rules and without importing it."""
+    if place := os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", "")):
+        return Path(place).expanduser()
+    user = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    return Path(os.environ.get("HF_HOME", f"{user}/huggingface")).expanduser() / "hub"
+
+
+def cached_repository(hub: str) -> Path:
+    """Where the cache keeps the repository, whether it is there or not."""
+    return hub_cache() / f"models--{hub.replace('/', '--')}"
+
+
+def commit_of(hub: str, revision: str, *, offline: bool) -> str:
+    """The commit that a branch or a tag stands for now; offline, or if the hub cannot be asked, the one that was fetched last.
+
+    Raises ZooError with what the hub said.
+    """
+    said = "the hub is not asked (offline)"
+    if not offline:
+        from huggingface_hub import HfApi
+
+        try:
+            found = HfApi(endpoint=hub_endpoint()).model_info(hub, revision=revision, timeout=PATIENCE).sha
+            if found:
+                return found
+        except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
+            said = f"the hub ({hub_endpoint()}) said: {type(error).__name__}: {_first_line(error)}"
+    kept = cached_repository(hub) / "refs" / revision
+    if not kept.is_file():
+        raise ZooError(f"which commit the revision '{revision}' of {hub} is, is not known: {said}")
+    commit = kept.read_text(encoding="utf-8").strip()
+    logger.warning("%s at '%s': the commit fetched last is used, %s, because %s", hub, revision, commit, said)
+    return commit
 
 
 def from_hub_cache(card: ModelCard) -> Path | str:
@@ -39,7 +78,8 @@ def from_hub_cache(card: ModelCard) -> Path | str:
             snapshot_download(card.hub, revision=card.revision, local_files_only=True, allow_patterns=["config.json"])
         )
     except Exception as error:  # the hub client's exceptions differ between its major versions
-        return f"holds no {card.hub} at revision {card.revision} ({type(error).__name__})"
+        at = f" at revision {card.revision}" if card.revision else ""
+        return f"holds no {card.hub}{at} ({type(error).__name__})"
 
 
 def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
@@ -51,7 +91,7 @@ def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
     from huggingface_hub.file_download import repo_folder_name
 
     assert card.hub
-    logger.info("downloading %s at %s from %s", card.hub, card.revision, hub_endpoint())
+    logger.info("downloading %s at %s from %s", card.hub, card.revision or "its newest revision", hub_endpoint())
     place = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=card.hub, repo_type="model") / "blobs"
     with _progress(place):
         while True:
@@ -87,7 +127,7 @@ def _progress(place: Path) -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = not logger.isEnabledFor(logging.INFO)
-    if are_progress_bars_disabled() or (sys.stderr.isatty() and not quiet):
+    if are_progress_bars_disabled() or (sys.stderr is not None and sys.stderr.isatty() and not quiet):
         yield
         return
     done = threading.Event()

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from zoo.checkpoints import download
 from zoo.checkpoints.download import hub_endpoint
 from zoo.checkpoints.files import has_pickled, has_safetensors, onnx_file, weight_files
 from zoo.errors import ZooError
+from zoo.files import reason, system_faults
 from zoo.paths import zoo_home
 from zoo.registry.architecture import Requirements
-from zoo.registry.card import ModelCard
+from zoo.registry.card import COMMIT, ModelCard
 from zoo.types import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -63,7 +66,8 @@ Source = Callable[[ModelCard, CheckpointRequest], "Path | str"]
 def find_checkpoint(card: ModelCard, request: CheckpointRequest, config_path: Path | None = None) -> Checkpoint:
     """The first source that has what ``request`` says. A ``config_path`` is used or refused, never passed over."""
     if config_path is not None:
-        lacks = request.lacks(config_path)
+        with system_faults():
+            lacks = request.lacks(config_path)
         if lacks:
             wanted = " and ".join(request.requires.files) or "any files"
             raise ZooError(
@@ -77,8 +81,8 @@ def find_checkpoint(card: ModelCard, request: CheckpointRequest, config_path: Pa
     for name, source in _sources(card):
         answer = source(card, request)
         if isinstance(answer, Path):
-            pinned = name.startswith(("Hugging Face", "hub"))
-            return _served(answer, name, card.revision if pinned else None)
+            # A snapshot's folder is called by its commit.
+            return _served(answer, name, answer.name if COMMIT.fullmatch(answer.name) else None)
         tried.append(f"  {name}: {answer}")
     if not tried:
         raise ZooError(
@@ -89,8 +93,21 @@ def find_checkpoint(card: ModelCard, request: CheckpointRequest, config_path: Pa
     )
 
 
+def found_here(card: ModelCard) -> Path | None:
+    """The folder on this machine that has the card's weights; nothing is fetched, and the hub's client is not imported."""
+    request = CheckpointRequest(weights=True)
+    repository = card.hub or card.modelscope
+    places = [Path(repository), zoo_home() / "checkpoints" / repository] if repository else []
+    if card.bundled_folder:
+        places.insert(0, card.bundled_folder)
+    if card.hub:
+        snapshots = download.cached_repository(card.hub) / "snapshots"
+        places += [snapshots / card.revision] if card.revision else sorted(snapshots.glob("*"))
+    return next((place for place in places if not request.lacks(place)), None)
+
+
 def _served(folder: Path, source: str, revision: str | None) -> Checkpoint:
-    logger.info("checkpoint: %s (%s)", folder, source)
+    logger.info("checkpoint: %s (%s)%s", folder, source, f" at revision {revision}" if revision else "")
     return Checkpoint(folder=folder, served_by=source, revision=revision)
 
 
@@ -109,7 +126,11 @@ def _sources(card: ModelCard) -> Iterator[tuple[str, Source]]:
 
 
 def _folder(folder: Path, request: CheckpointRequest) -> Path | str:
-    return f"{folder} {lacks}" if (lacks := request.lacks(folder)) else folder
+    try:
+        lacks = request.lacks(folder)
+    except OSError as error:  # another user's folder
+        return f"{folder} cannot be read: {reason(error)}"
+    return f"{folder} {lacks}" if lacks else folder
 
 
 def is_offline(asked: bool) -> bool:
@@ -122,29 +143,36 @@ def _hub_cache(card: ModelCard, request: CheckpointRequest) -> Path | str:
 
 
 def _hub(card: ModelCard, request: CheckpointRequest) -> Path | str:
-    return _fetched(request, lambda patterns: download.from_hub(card, patterns))
+    def fetch(patterns: list[str], before: Path | None) -> Path | str:
+        # Without a pinned revision the second part must be of the commit that the first one was of.
+        pinned = card if card.revision or before is None else structs.replace(card, revision=before.name)
+        return download.from_hub(pinned, patterns)
+
+    return _fetched(request, fetch)
 
 
 def _modelscope(card: ModelCard, request: CheckpointRequest) -> Path | str:
-    return _fetched(request, lambda patterns: download.from_modelscope(card, patterns))
+    return _fetched(request, lambda patterns, before: download.from_modelscope(card, patterns))
 
 
-def _fetched(request: CheckpointRequest, fetch: Callable[[list[str]], Path | str]) -> Path | str:
+def _fetched(request: CheckpointRequest, fetch: Callable[[list[str], Path | None], Path | str]) -> Path | str:
     """The small files first, so that the request can be refused before gigabytes are fetched.
 
-    Pickled weights are fetched only if they are accepted and the repository has no others.
+    Pickled weights are fetched only if they are accepted and the repository has no others. ``fetch`` gets the patterns, and the folder
+    of the first fetch once there is one.
     """
     if is_offline(request.offline):
         return "not asked (offline)"
     patterns = [*request.requires.files, *request.requires.optional_files]
     small = replace(request, weights=False)
-    answer = _complete(fetch(patterns), small)
+    answer = _complete(fetch(patterns, None), small)
     if isinstance(answer, str) or not request.weights:
         return answer
     request.before_download(answer)
-    answer = _complete(fetch([*patterns, *WEIGHT_PATTERNS]), request)
+    first = answer
+    answer = _complete(fetch([*patterns, *WEIGHT_PATTERNS], first), request)
     if isinstance(answer, str) and request.pickled:
-        return _complete(fetch([*patterns, *WEIGHT_PATTERNS, *PICKLED_PATTERNS]), request)
+        return _complete(fetch([*patterns, *WEIGHT_PATTERNS, *PICKLED_PATTERNS], first), request)
     return answer
 
 
@@ -152,8 +180,9 @@ def _complete(folder: Path | str, request: CheckpointRequest) -> Path | str:
     """``folder`` unless something is missing: a snapshot exists from its first file on."""
     if isinstance(folder, str):
         return folder
-    if lacks := request.lacks(folder):
-        return f"{folder} {lacks}"
+    answer = _folder(folder, request)
+    if isinstance(answer, str):
+        return answer
     if request.weights and not onnx_file(folder):
         try:
             weight_files(folder)

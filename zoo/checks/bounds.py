@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ScoreError
 from zoo.registry.card import ModelCard
-from zoo.types import Encodings, Precision
+from zoo.types import Encodings, Head, Precision
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -122,17 +122,40 @@ def card_checks(card: ModelCard, dataset: str, measured: Mapping[str, float]) ->
     ]
 
 
-def torch_scores(folder: Path, encodings: Encodings) -> list[float]:
-    """PyTorch's own logits in float32 of the checkpoint in ``folder``, one pair at a time. Needs torch and transformers."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
+def golden_checks(card: ModelCard, scores: Sequence[float]) -> list[Check]:
+    """The scores of the card's golden pairs, in their order, each inside the tolerance it states."""
+    return [
+        Check(
+            name=f"the card's pair '{golden.query[:40]}', '{golden.passage[:40]}'",
+            measured=score,
+            reference=golden.logit,
+            deviation=abs(score - golden.logit),
+            bound=golden.tolerance,
+            source=f"absolute difference; {golden.source}",
+        )
+        for golden, score in zip(card.golden, scores, strict=True)
+    ]
 
-    model: Any = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    model = model.float().eval()
+
+def torch_scores(folder: Path, encodings: Encodings, head: Head) -> list[float]:
+    """PyTorch's own logits in float32 of the checkpoint in ``folder``, one pair at a time. Needs torch and transformers.
+
+    A ``head`` of tokens reads them in a language model's logits at the last token.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    positive, negative = head.get("positive"), head.get("negative")
+    kind: Any = AutoModelForSequenceClassification if positive is None else AutoModelForCausalLM
+    model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True).float().eval()
     scores = []
     with torch.inference_mode():
         for row in encodings.rows:
             features = {name: torch.tensor([list(ids)]) for name, ids in row.features.items()}
             mask = torch.ones_like(features["input_ids"])
-            scores.append(float(model(**features, attention_mask=mask).logits[0, 0]))
+            logits = model(**features, attention_mask=mask).logits[0]
+            if positive is None:
+                scores.append(float(logits[0]))
+            else:
+                scores.append(float(logits[-1, positive] - (0 if negative is None else logits[-1, negative])))
     return scores

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from zoo import __version__
-from zoo.cli.common import catalogue_of, run_safely
+from zoo.cli.boundary import ended_by_signals, run_safely, standard_streams
+from zoo.cli.common import catalogue_of, debugging
 from zoo.errors import PluginError, suggestion
 from zoo.registry.participants import load_object
 
@@ -30,7 +31,7 @@ SUMMARIES = {
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
     "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
-    "models": "Models that can be run, from every installed plugin.",
+    "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
@@ -79,8 +80,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, {**offered, **SUMMARIES}[name]) for name in self.list_commands(ctx)])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with standard_streams(), ended_by_signals():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        make = super().make_context
+        context: click.Context = run_safely(lambda: make(*args, **kwargs), debug=lambda: False)
+        return context
+
     def invoke(self, ctx: click.Context) -> Any:
-        return run_safely(ctx, super().invoke)
+        return run_safely(lambda: super(LazyGroup, self).invoke(ctx), debug=lambda: debugging(ctx))
 
 
 @click.group(

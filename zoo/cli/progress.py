@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, TypeVar
 
 import click
 
+from zoo.cli.boundary import is_terminal, tell
+
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0
 """Seconds between plain lines: enough to see that a job lives, few enough not to fill a log."""
@@ -17,11 +19,20 @@ PLAIN_INTERVAL = 10.0
 Progress: TypeAlias = Literal["auto", "plain", "off"]
 
 
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "off"]),
+    default="auto",
+    show_default=True,
+    help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
+)
+
+
 def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto") -> Iterator[T]:
     """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
     if style == "off":
         return iter(items)
-    if style == "auto" and sys.stderr.isatty():
+    if style == "auto" and is_terminal(sys.stderr):
         return _with_bar(items, total, label)
     return _with_lines(items, total, label)
 
@@ -40,9 +51,7 @@ def _with_lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
         now = time.monotonic()
         if now - last >= PLAIN_INTERVAL and done < total:
             last, rate = now, done / (now - started)
-            click.echo(
-                f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left", err=True
-            )
+            tell(f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left")
 
 
 def _duration(seconds: float) -> str:

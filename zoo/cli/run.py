@@ -10,7 +10,8 @@ from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
-from zoo.cli.progress import Progress
+from zoo.cli.progress import Progress, progress_option
+from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
@@ -34,13 +35,12 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 
 
 @click.command("run", cls=DeviceCommand)
-@click.argument("model")
+@model_argument
 @click.option(
     "--mode",
     type=click.Choice(["single", "valid"]),
-    default="single",
-    show_default=True,
-    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate.",
+    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. Default: valid if --data-path is a folder, "
+    "else single.",
 )
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
 @click.option(
@@ -111,14 +111,9 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 )
 @exporter_option
 @model_option
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "off"]),
-    default="auto",
-    show_default=True,
-    help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
-)
+@progress_option
 @valid_options
+@pasted_options
 @json_option
 @verbosity_options
 @click.pass_context
@@ -126,7 +121,7 @@ def command(
     ctx: click.Context,
     *,
     model: str,
-    mode: str,
+    mode: str | None,
     ckpt: Path | None,
     config_path: Path | None,
     data_path: str | None,
@@ -147,12 +142,14 @@ def command(
     model_options: tuple[tuple[str, str], ...],
     progress: Progress,
     valid: ValidChoices,
+    need_fp16: bool,
     as_json: bool,
 ) -> None:
     """Score pairs with MODEL, or evaluate it on a data set.
 
     Results go to stdout, everything else to stderr.
     """
+    mode = mode or ("valid" if data_path and Path(data_path).is_dir() else "single")
     check_mode(ctx, mode, data_path, output)
     bound_tokenizer(threads)
     settings = RunSettings(
@@ -160,7 +157,7 @@ def command(
         ckpt=ckpt,
         config_path=config_path,
         target=target,
-        precision=chosen_precision(half, precision, ckpt),
+        precision=chosen_precision(chosen_half(half, need_fp16), precision, ckpt),
         allow_pickle=allow_pickle,
         batch_size=chosen_rows(batch_size, mode),
         max_length=shape,
@@ -192,6 +189,7 @@ def command(
         candidates=valid.candidates,
         top_k=valid.top_k,
         limit=valid.limit,
+        ignore_identical_ids=valid.ignore_identical_ids,
         offline=offline,
     )
     request = EvaluationRequest(

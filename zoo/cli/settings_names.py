@@ -17,6 +17,7 @@ FLAGS: Mapping[str, str] = {
     "device": "--target",
     "device_options": "--device-option",
     "exporter": "--exporter",
+    "ignore_identical_ids": "--ignore-identical-ids",
     "languages": "--languages",
     "limit": "--limit",
     "max_length": "--shape",

@@ -25,6 +25,7 @@ class ValidChoices:
     candidates: Path | None
     top_k: int
     limit: int | None
+    ignore_identical_ids: bool | None
     overwrite: bool
     long_doc: Literal["truncate", "max", "mean"]
 
@@ -75,6 +76,12 @@ OPTIONS = (
     ),
     click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="valid: only the first N queries of each language."
+    ),
+    click.option(
+        "--ignore-identical-ids/--keep-identical-ids",
+        default=None,
+        help="valid: leave out candidates whose id is the query's own, as in collections whose queries are passages. Default: the "
+        "reference's rule, which leaves them out in BEIR's layout and keeps them in MLDR's and TREC's.",
     ),
     click.option(
         "--overwrite", is_flag=True, help="valid: throw away the scores that an earlier run left in the output folder."

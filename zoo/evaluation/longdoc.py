@@ -40,14 +40,13 @@ class Chunker:
     def chunks(self, pair: Pair) -> list[Pair]:
         """The pair itself where it fits, else the same query with one chunk after another."""
         pieces, costs = self._pieces(pair.passage)
-        room = self._max_length - self._cost(pair.query)
+        cost = self._cost(pair.query, pair.instruction)
+        room = self._max_length - cost
         if sum(costs) <= room or len(pieces) < 2:
             return [pair]
         if room < 1:
-            raise ZooError(
-                f"a query of {self._cost(pair.query)} tokens leaves no room for a passage: lower --query-max-length"
-            )
-        return [Pair(pair.query, "".join(pieces[first:last])) for first, last in spans(costs, room)]
+            raise ZooError(f"a query of {cost} tokens leaves no room for a passage: lower --query-max-length")
+        return [pair._replace(passage="".join(pieces[first:last])) for first, last in spans(costs, room)]
 
     def _measured(self, passage: str) -> tuple[list[str], list[int]]:
         """Pieces that together are the passage, and an upper bound of each one's tokens."""
@@ -57,8 +56,8 @@ class Chunker:
         lengths = [row.length for row in self._pipeline.preprocess([Pair("", text) for text in ("", *pieces)]).rows]
         return pieces, [length - lengths[0] for length in lengths[1:]]
 
-    def _query_cost(self, query: str) -> int:
-        return self._pipeline.preprocess([Pair(query, "")]).rows[0].length
+    def _query_cost(self, query: str, instruction: str) -> int:
+        return self._pipeline.preprocess([Pair(query, "", instruction)]).rows[0].length
 
 
 def spans(costs: Sequence[int], room: int) -> Iterator[tuple[int, int]]:

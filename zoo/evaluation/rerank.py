@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import zoo
@@ -14,7 +14,10 @@ from zoo.checkpoints.files import fingerprint, weight_files
 from zoo.evaluation import metrics
 from zoo.evaluation.datasets import Collection, DataRequest
 from zoo.evaluation.longdoc import Chunker, LongDoc, aggregate
+from zoo.evaluation.reading import Reading, language_warnings
 from zoo.paths import zoo_home
+from zoo.registry.card import ModelCard
+from zoo.registry.choose import of_device
 from zoo.registry.stages import Pipeline
 from zoo.reranker import Reranker
 from zoo.scoring.scorer import Scorer
@@ -43,8 +46,10 @@ class Result:
     ties: metrics.Ties
     chunks: int
     """Pairs the device scored: more than the candidates if passages were cut into chunks."""
+    reading: Reading = field(default_factory=Reading)
+    """How much of it the model's vocabulary knows."""
     warnings: tuple[str, ...] = ()
-    """What kept a plugin's metrics out of it."""
+    """What kept a plugin's metrics out of it, and what the model could not read."""
 
 
 def rerank(scorer: Scorer, collection: Collection, long_doc: LongDoc, max_length: int) -> Iterator[Scored]:
@@ -79,7 +84,9 @@ def collect(collection: Collection, scored: Iterable[Scored]) -> tuple[Run, int]
     return run, chunks
 
 
-def judge(pipeline: Pipeline, collection: Collection, reranked: Run, chunks: int) -> Result:
+def judge(
+    pipeline: Pipeline, collection: Collection, reranked: Run, chunks: int, reading: Reading, card: ModelCard
+) -> Result:
     """Evaluate a reranked run beside the first stage's own scores of the same candidates."""
     before = pipeline.evaluate(collection.candidates, collection.qrels)
     after = pipeline.evaluate(reranked, collection.qrels)
@@ -92,7 +99,17 @@ def judge(pipeline: Pipeline, collection: Collection, reranked: Run, chunks: int
         per_query=metrics.per_query(reranked, collection.qrels),
         ties=metrics.ties(reranked, collection.qrels),
         chunks=chunks,
-        warnings=tuple(dict.fromkeys([*before.warnings, *after.warnings])),
+        reading=reading,
+        warnings=tuple(
+            dict.fromkeys(
+                [
+                    *reading.warnings(collection.label),
+                    *language_warnings(card, collection.language, collection.label),
+                    *before.warnings,
+                    *after.warnings,
+                ]
+            )
+        ),
     )
 
 
@@ -107,11 +124,15 @@ def identity(
     return {
         "zoo": zoo.__version__,
         "model": reranker.card.name,
+        "revision": reranker.checkpoint.revision or "none",
         "model options": dict(reranker.model_options),
         "weights": weights_hash(reranker.artifact, digests),
         "tokenizer": digests.of(tokenizer) if tokenizer.is_file() else "none",
         "device": reranker.device_name,
-        "device options": dict(reranker.settings.device_options),
+        "device options": {
+            **{name: str(value) for name, value in of_device(reranker.card, reranker.device_name).items()},
+            **reranker.settings.device_options,
+        },
         "precision": reranker.precision,
         "batch size": rows or "auto",
         "max length": reranker.max_length,
@@ -122,6 +143,7 @@ def identity(
         "split": request.split,
         "top k": request.top_k,
         "limit": request.limit,
+        "identical ids": "left out" if collections[0].identical_left_out else "kept",
         **{f"plugin ({part})": owner for part, owner in reranker.pipeline.owners.items()},
         **{
             f"{collection.label} {name}": digest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zoo.checkpoints.model_config import read_config
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,11 +28,10 @@ def of_checkpoint(folder: Path, names: Sequence[str]) -> list[Arrays]:
     """Real text through the checkpoint's own tokenizer, as far as the model's positions allow."""
     from tokenizers import Tokenizer
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    pad = int(config.get("pad_token_id") or 0)
-    most = int(config.get("max_position_embeddings", 512)) - pad - 1
+    pad, most = config.pad_token_id or 0, config.position_limit
     batches, number = [], 0
     for lengths in LENGTHS:
         rows = []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.options import Option
 from zoo.registry.markers import PROJECT, STAGES
-from zoo.types import Checkpoint, Head
+from zoo.types import Checkpoint, CheckpointOffer, Head
 
 if TYPE_CHECKING:
     from zoo.registry.card import ModelCard
@@ -74,6 +75,22 @@ class Architecture:
             method = cls.__dict__.get(stage)
             if method is not None and not hasattr(method, f"{PROJECT}_impl"):
                 raise TypeError(f"{cls.__qualname__}.{stage} overrides a stage and needs @zoo.hookimpl")
+
+    @classmethod
+    def offer(cls, folder: Path) -> CheckpointOffer:
+        """Whether a checkpoint can be opened without a card, by its small files in ``folder``; weights are not there yet.
+
+        Architectures whose checkpoints need settings (a template) answer no, and say what a card must give.
+        """
+        return CheckpointOffer(available=False)
+
+    @classmethod
+    def adapt(cls, checkpoint: Checkpoint, *, weights: bool) -> Checkpoint:
+        """The checkpoint in the form that exporters know, if it is published in another; called once, before it is opened.
+
+        ``weights`` False: only the small files are there, and only they are wanted. It writes outside ``checkpoint.folder``.
+        """
+        return checkpoint
 
     def close(self) -> None:
         """Release what the object holds; called once, after its last stage."""

@@ -130,6 +130,11 @@ class Catalogue:
         return self._models.offers
 
     @property
+    def architectures(self) -> list[str]:
+        """Names of the architectures; those in conflict are left out."""
+        return sorted(self._architectures.single())
+
+    @property
     def devices(self) -> list[Device]:
         """Devices, those preferred by default first; names in conflict are left out."""
         single = {id(offer.value): offer.value for offer in self._devices.single().values()}

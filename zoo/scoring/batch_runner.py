@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,18 +49,23 @@ class BatchRunner:
 
     def batches(self, encodings: Encodings) -> Iterator[Batch]:
         """The batches of ``encodings``, the longest first."""
-        return batches(encodings, self.session.shape_rule, self.rows, self._input_names, self.features)
+        return batches(self._taken(encodings), self.session.shape_rule, self.rows, self._input_names, self.features)
 
     def divided(self, encodings: Encodings) -> list[list[int]]:
         """Which encodings those batches hold, without making them."""
-        return list(divided(encodings, self.session.shape_rule, self.rows))
+        return list(divided(self._taken(encodings), self.session.shape_rule, self.rows))
 
     def batch(self, encodings: Encodings) -> Batch:
         """All of ``encodings`` as one batch, which they must fit into."""
         rule = self.session.shape_rule
         length = padded_length(max(row.length for row in encodings.rows), rule)
         names = wanted_inputs(encodings, self._input_names, self.features)
-        return collate(encodings, range(len(encodings.rows)), rule, length, names)
+        return collate(self._taken(encodings), range(len(encodings.rows)), rule, length, names)
+
+    def _taken(self, encodings: Encodings) -> Encodings:
+        """The encodings without groups if the session takes nothing that could be shared: then every row is computed whole."""
+        shares = any(self.features.supplies(name) for name in self._input_names or ())
+        return encodings if shares or encodings.groups is None else replace(encodings, groups=None, shared=None)
 
     @property
     def _input_names(self) -> Sequence[str] | None:
@@ -120,4 +125,4 @@ def check_finite(scores: Scores, pair_of: Callable[[int], Pair]) -> None:
 
 
 def _short(pair: Pair, limit: int = 200) -> str:
-    return " / ".join(repr(text if len(text) <= limit else f"{text[:limit]}...") for text in pair)
+    return " / ".join(repr(text if len(text) <= limit else f"{text[:limit]}...") for text in pair[:2])

@@ -52,6 +52,8 @@ class Handle:
     """Tokens of the pairs, as far as they have been tokenised; all of them once the result is there."""
     passages_truncated: int = 0
     queries_truncated: int = 0
+    unknown: int = 0
+    """Tokens that the model's vocabulary does not know, as far as the pairs have been tokenised."""
     started: int = 0
     """Pairs that the device has been given."""
     _scores: Any = field(default=None, repr=False)
@@ -229,6 +231,7 @@ class ScoringQueue:
             handle.tokens += sum(row.length for row in encodings.rows)
             handle.passages_truncated += sum(row.passage_truncated for row in encodings.rows)
             handle.queries_truncated += sum(row.query_truncated for row in encodings.rows)
+            handle.unknown += sum(row.unknown for row in encodings.rows)
             with self._changed:
                 if handle in self._open:
                     self._form = encodings

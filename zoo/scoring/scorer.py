@@ -17,10 +17,18 @@ from zoo.scoring.stage_threads import Recall as Recall
 from zoo.scoring.stage_threads import StageThreads, Window
 from zoo.types import Pair, Session
 
+MUCH_UNKNOWN = 0.05
+"""Share of a run's tokens, or of one query's, from which on it is said that the model cannot read them."""
+MUCH_OF_A_PAIR = 0.25
+"""The same of one pair: of a few words one may be an emoji."""
+
 
 @dataclass
 class RunStats:
-    """What a run did, for its closing lines."""
+    """What a run did, for its closing lines.
+
+    ``by_query`` counts unknown tokens and all tokens by the query's text if it is not None: that takes as much memory as queries.
+    """
 
     pairs: int = 0
     passages_truncated: int = 0
@@ -30,11 +38,23 @@ class RunStats:
     batches: int = 0
     lowest: float = float("inf")
     highest: float = float("-inf")
+    unknown: int = 0
+    """Tokens that the model's vocabulary does not know."""
+    read: int = 0
+    """Tokens of all pairs."""
+    unreadable_pairs: int = 0
+    worst_pair: tuple[float, Pair] | None = None
+    """The largest share of unknown tokens in a pair, and the pair."""
+    by_query: dict[str, tuple[int, int]] | None = None
 
     @property
     def padding_ratio(self) -> float:
         """Padded slots over real tokens: 0.25 means a quarter more was computed than was needed."""
         return self.slots / self.tokens - 1 if self.tokens else 0.0
+
+    @property
+    def unknown_share(self) -> float:
+        return self.unknown / self.read if self.read else 0.0
 
     def add(self, window: Window) -> None:
         """Count a finished window."""
@@ -46,6 +66,22 @@ class RunStats:
         self.batches += window.batches
         self.lowest = min(self.lowest, float(window.scores.min()))
         self.highest = max(self.highest, float(window.scores.max()))
+        self._count_unknown(window)
+
+    def _count_unknown(self, window: Window) -> None:
+        self.read += sum(window.lengths)
+        self.unknown += sum(window.unknown)
+        if not any(window.unknown) and self.by_query is None:
+            return
+        for pair, unknown, length in zip(window.pairs, window.unknown, window.lengths, strict=True):
+            share = unknown / length if length else 0.0
+            if share > MUCH_OF_A_PAIR:
+                self.unreadable_pairs += 1
+                if self.worst_pair is None or share > self.worst_pair[0]:
+                    self.worst_pair = (share, pair)
+            if self.by_query is not None:
+                before = self.by_query.get(pair.query, (0, 0))
+                self.by_query[pair.query] = (before[0] + unknown, before[1] + length)
 
 
 @dataclass

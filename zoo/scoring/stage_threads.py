@@ -13,7 +13,7 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Thread
@@ -59,6 +59,10 @@ class Window:
     missing: int = field(init=False)
     passages_truncated: int = 0
     queries_truncated: int = 0
+    lengths: Sequence[int] = ()
+    """Tokens of each pair."""
+    unknown: Sequence[int] = ()
+    """Those of them that the vocabulary does not know."""
     tokens: int = 0
     slots: int = 0
     batches: int = 0
@@ -167,6 +171,8 @@ class StageThreads:
             encodings = self._runner.pipeline.preprocess(window.pairs)
             window.passages_truncated = sum(row.passage_truncated for row in encodings.rows)
             window.queries_truncated = sum(row.query_truncated for row in encodings.rows)
+            window.lengths = [row.length for row in encodings.rows]
+            window.unknown = [row.unknown for row in encodings.rows]
             self._encoded.put((window, encodings))
         self._encoded.end()
 

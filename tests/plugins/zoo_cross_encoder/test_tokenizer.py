@@ -17,7 +17,9 @@ from tokenizers import Tokenizer
 
 from conftest import SHARED
 from random_checkpoints import bert_folder
+from zoo.checkpoints.model_config import ModelConfig, read_config
 from zoo.errors import ZooError
+from zoo.tokens.tokenizer_file import CheckpointTokenizer, vocabulary_size
 from zoo.types import Pair
 from zoo_cross_encoder.tokenizer import PairTokenizer
 
@@ -96,10 +98,14 @@ def reference(folder: Path) -> Reference:
     return prepare
 
 
+def config_in(folder: Path) -> ModelConfig:
+    return read_config(folder) if (folder / "config.json").is_file() else ModelConfig()
+
+
 @functools.cache
 def opened(folder: Path, max_length: int, query_max_length: int) -> PairTokenizer:
     """A real vocabulary takes a second to load, and hypothesis asks for it at every example."""
-    return PairTokenizer(folder, max_length=max_length, query_max_length=query_max_length)
+    return PairTokenizer(folder, config_in(folder), max_length=max_length, query_max_length=query_max_length)
 
 
 def check(
@@ -133,7 +139,7 @@ def test_any_text_has_the_references_ids(
 
 
 def test_a_pair_is_wrapped_as_the_model_was_trained(tiny: Path) -> None:
-    tokenizer = PairTokenizer(tiny, max_length=512, query_max_length=512)
+    tokenizer = PairTokenizer(tiny, config_in(tiny), max_length=512, query_max_length=512)
     [encoding] = tokenizer.encode([Pair("what is panda?", "hi")])
     ids = list(encoding.features["input_ids"])
     middle = ids.index(2)
@@ -145,7 +151,7 @@ def test_a_pair_is_wrapped_as_the_model_was_trained(tiny: Path) -> None:
 
 
 def test_a_query_that_leaves_no_room_is_cut_to_what_the_model_can_read(tiny: Path) -> None:
-    tokenizer = PairTokenizer(tiny, max_length=32, query_max_length=512)
+    tokenizer = PairTokenizer(tiny, config_in(tiny), max_length=32, query_max_length=512)
     [encoding] = tokenizer.encode([Pair("熊猫 panda " * 100, "a passage")])
     assert encoding.length == 32
     assert (encoding.passage_truncated, encoding.query_truncated) == (True, True)
@@ -153,30 +159,38 @@ def test_a_query_that_leaves_no_room_is_cut_to_what_the_model_can_read(tiny: Pat
 
 
 def test_truncation_is_told_exactly(tiny: Path) -> None:
-    whole = PairTokenizer(tiny, max_length=512, query_max_length=512)
+    whole = PairTokenizer(tiny, config_in(tiny), max_length=512, query_max_length=512)
     [full] = whole.encode([Pair("a b c", "d e f g")])
     for room, cut in ((full.length, False), (full.length - 1, True)):
-        [encoding] = PairTokenizer(tiny, max_length=room, query_max_length=room).encode([Pair("a b c", "d e f g")])
+        [encoding] = PairTokenizer(tiny, config_in(tiny), max_length=room, query_max_length=room).encode(
+            [Pair("a b c", "d e f g")]
+        )
         assert encoding.passage_truncated is cut
 
 
 def test_the_vocabulary_is_counted_with_tokens_that_the_configuration_adds(tiny: Path, tmp_path: Path) -> None:
     for path in tiny.glob("*token*.json"):
         shutil.copy(path, tmp_path)
-    plain = PairTokenizer(tmp_path, max_length=512, query_max_length=512).vocabulary_size
+
+    def size() -> int:
+        return vocabulary_size(CheckpointTokenizer.load(tmp_path, ModelConfig()).tokenizer)
+
+    plain = size()
     assert plain == Tokenizer.from_file(str(tmp_path / "tokenizer.json")).get_vocab_size()
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     config.setdefault("added_tokens_decoder", {})[str(plain)] = {"content": "<one more>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert PairTokenizer(tmp_path, max_length=512, query_max_length=512).vocabulary_size == plain + 1
+    assert size() == plain + 1
+    with pytest.raises(ZooError, match=rf"knows {plain + 1} tokens, the model only {plain}"):
+        PairTokenizer(tmp_path, ModelConfig(vocab_size=plain), max_length=512, query_max_length=512)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("tokenizer.json", "{", "no tokenizer the tokenizers package can read"),
+        ("tokenizer.json", "{", "not a tokenizer that the tokenizers package can read"),
         ("tokenizer.json", None, "cannot be read"),
-        ("tokenizer_config.json", "[", "not a JSON object"),
+        ("tokenizer_config.json", "[", "is not JSON"),
         ("tokenizer_config.json", '{"pad_token": "<nothing>"}', "no padding token '<nothing>'"),
     ],
 )
@@ -187,5 +201,5 @@ def test_a_damaged_tokenizer_is_named(tiny: Path, tmp_path: Path, name: str, con
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ZooError, match=said) as caught:
-        PairTokenizer(tmp_path, max_length=512, query_max_length=512)
+        PairTokenizer(tmp_path, config_in(tmp_path), max_length=512, query_max_length=512)
     assert str(tmp_path) in str(caught.value)

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-import zoo_cross_encoder.prefix_encoder
+import zoo.tokens.prefix_encoder
 from conftest import SHARED
 from zoo.paths import bundled
-from zoo_cross_encoder.prefix import PrefixCutter, UnigramWalls
-from zoo_cross_encoder.prefix_encoder import PrefixEncoder, RecentIds
+from zoo.tokens.prefix import PrefixCutter, UnigramWalls
+from zoo.tokens.prefix_encoder import PrefixEncoder, RecentIds
 
 WORDS = """
 the panda eats bamboo in Sichuan , and sleeps . unbelievable internationalization Größe naïve e\u0301 \u0301 ﬁ ½ ①
@@ -191,7 +191,7 @@ def test_a_long_passage_costs_what_is_kept_of_it(tokenizer: Tokenizer, cutter: P
 def test_texts_without_a_cut_are_not_tokenised_all_at_once(
     tokenizer: Tokenizer, cutter: PrefixCutter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zoo_cross_encoder.prefix_encoder, "AT_ONCE", 1000)
+    monkeypatch.setattr(zoo.tokens.prefix_encoder, "AT_ONCE", 1000)
     counting = Counting(tokenizer)
     encoder = PrefixEncoder(counting, cutter)  # type: ignore[arg-type]  # it has the one method that is used
     batch = ["👍🏽" * (100 + number) for number in range(20)]

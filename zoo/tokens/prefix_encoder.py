@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from zoo_cross_encoder.prefix import PrefixCutter
+from zoo.tokens.prefix import PrefixCutter
 
 CHARACTERS_A_TOKEN = {1: 4.0, 2: 4.0, 3: 1.5, 4: 1.5}
 """What the cut is first guessed from, by UTF-8 bytes a character (Latin; Greek, Cyrillic, Arabic; Asian scripts); then it is observed."""
@@ -54,6 +54,11 @@ class PrefixEncoder:
         self._cutter = cutter
         self._density = dict(CHARACTERS_A_TOKEN)
         self._recent = RecentIds(MEMORY)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, whole: bool = False) -> PrefixEncoder:
+        """An encoder that cuts texts where that is exact for this tokenizer; with ``whole`` it never does."""
+        return cls(tokenizer, None if whole else PrefixCutter.of(tokenizer))
 
     def encode(self, texts: Sequence[str], wanted: int) -> list[list[int]]:
         """The ids of each text: all of them, or at least the first ``wanted``. What repeats is tokenised once."""
