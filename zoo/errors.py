@@ -19,6 +19,10 @@ class PluginError(ZooError):
     """A plugin broke its contract; the message names the plugin and the hook."""
 
 
+class DeviceError(PluginError):
+    """A device failed on a batch. The pairs may well be right; the device may not be fit for others either."""
+
+
 class ScoreError(ZooError):
     """The model gave something that is not a score (NaN, infinity, a wrong shape)."""
 
@@ -29,6 +33,16 @@ class ClosedError(ZooError):
 
 class DeadlineError(ZooError):
     """Pairs were not scored in the time they were given; they are not computed any more."""
+
+
+class TooLongError(ZooError):
+    """A pair is longer than the model reads, and it was asked for that none be truncated. ``index`` is its place among the pairs."""
+
+    def __init__(self, index: int, tokens: int) -> None:
+        super().__init__(
+            f"pair {index} is longer than the {tokens} tokens that the model reads, and truncation was not allowed"
+        )
+        self.index, self.tokens = index, tokens
 
 
 def broke_off(error: BaseException) -> bool:

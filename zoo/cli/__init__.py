@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "zoo.cli.models",
     "plugins": "zoo.cli.plugins",
     "run": "zoo.cli.run",
+    "serve": "zoo.cli.serve",
     "simplify": "zoo.cli.simplify",
     "verify": "zoo.cli.verify",
 }
@@ -34,6 +35,7 @@ SUMMARIES = {
     "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
     "run": "Score pairs with MODEL, or evaluate it on a data set.",
+    "serve": "Serve MODEL over HTTP, in the forms of TEI, Cohere, Jina, vLLM and others.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
     "verify": "Check that a device computes what it should, and write a report.",
 }

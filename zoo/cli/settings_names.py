@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 FLAGS: Mapping[str, str] = {
+    "api_key_file": "--api-key-file",
     "allow_pickle": "--allow-pickle",
     "batch_size": "--batch-size",
     "candidates": "--candidates",
@@ -17,6 +18,7 @@ FLAGS: Mapping[str, str] = {
     "device": "--target",
     "device_options": "--device-option",
     "exporter": "--exporter",
+    "host": "--host",
     "ignore_identical_ids": "--ignore-identical-ids",
     "languages": "--languages",
     "limit": "--limit",
@@ -25,6 +27,7 @@ FLAGS: Mapping[str, str] = {
     "offline": "--offline",
     "output": "--output",
     "overwrite": "--overwrite",
+    "port": "--port",
     "precision": "--precision",
     "quality": "--quality",
     "query_max_length": "--query-max-length",
