@@ -11,6 +11,7 @@ import pytest
 
 from zoo.options import read_options
 from zoo.types import Artifact, Device, Head, Precision, Session, SessionOptions, Tensors
+from zoo_torch.device import TorchDevice
 
 VOCABULARY, LONGEST = 120, 100
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
@@ -107,3 +108,8 @@ def open_session(
 def score(session: Session, inputs: Tensors) -> Any:
     """Logits of one batch, shape (rows,)."""
     return session.submit({name: inputs[name] for name in session.input_names}).result(120)["logits"][:, 0]
+
+
+def open_on_the_cpu(where: str, artifact: Artifact, options: SessionOptions) -> Session:
+    """What a card's process opens in tests: a session on the CPU in its place."""
+    return TorchDevice().open(artifact, options)
