@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.checkpoints.model_config import ModelConfig as ModelConfig
     from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
+    from zoo.checkpoints.safetensors import read_safetensors as read_safetensors
     from zoo.cpus import cpu_flags as cpu_flags
     from zoo.cpus import usable_threads as usable_threads
     from zoo.errors import InputError as InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from zoo.export import probes as probes
     from zoo.export.process import Job as Job
     from zoo.files import atomic_write as atomic_write
+    from zoo.files import is_plain_name as is_plain_name
     from zoo.options import Option as Option
     from zoo.paths import bundled as bundled
     from zoo.paths import zoo_home as zoo_home
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from zoo.scoring.processes import ChildSettings as ChildSettings
     from zoo.scoring.processes import Processes as Processes
     from zoo.scoring.processes import SessionProcess as SessionProcess
+    from zoo.strict_json import read_json as read_json
+    from zoo.strict_json import read_object as read_object
     from zoo.tokens.prefix_encoder import PrefixEncoder as PrefixEncoder
     from zoo.tokens.tokenizer_file import CheckpointTokenizer as CheckpointTokenizer
     from zoo.tokens.tokenizer_file import tokenizer_faults as tokenizer_faults
@@ -76,11 +80,12 @@ _PLACES = {
     "zoo.checkpoints.files": ("float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
+    "zoo.checkpoints.safetensors": ("read_safetensors",),
     "zoo.cpus": ("cpu_flags", "usable_threads"),
     "zoo.errors": ("InputError", "NotInstalledError", "PluginError", "ScoreError", "UnknownNameError", "ZooError"),
     "zoo.export": ("probes",),
     "zoo.export.process": ("Job",),
-    "zoo.files": ("atomic_write",),
+    "zoo.files": ("atomic_write", "is_plain_name"),
     "zoo.options": ("Option",),
     "zoo.paths": ("bundled", "zoo_home"),
     "zoo.quiet_imports": ("import_onnxruntime",),
@@ -88,6 +93,7 @@ _PLACES = {
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),
     "zoo.scoring.processes": ("ChildSettings", "Processes", "SessionProcess"),
+    "zoo.strict_json": ("read_json", "read_object"),
     "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
     "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),
     "zoo.types": (
