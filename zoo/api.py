@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from zoo.paths import bundled as bundled
     from zoo.paths import zoo_home as zoo_home
     from zoo.quiet_imports import import_onnxruntime as import_onnxruntime
+    from zoo.quiet_imports import import_openvino as import_openvino
     from zoo.registry.architecture import Architecture as Architecture
     from zoo.registry.architecture import ArchitectureFactory as ArchitectureFactory
     from zoo.registry.architecture import Requirements as Requirements
@@ -88,7 +89,7 @@ _PLACES = {
     "zoo.files": ("atomic_write", "is_plain_name"),
     "zoo.options": ("Option",),
     "zoo.paths": ("bundled", "zoo_home"),
-    "zoo.quiet_imports": ("import_onnxruntime",),
+    "zoo.quiet_imports": ("import_onnxruntime", "import_openvino"),
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),

@@ -25,6 +25,7 @@ from typing import Any
 
 from zoo.cpus import usable_threads
 from zoo.errors import PluginError, ZooError
+from zoo.quiet_imports import SWITCHES
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 
 logger = logging.getLogger(__name__)
@@ -263,7 +264,7 @@ def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Con
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "zoo.scoring.child", str(theirs.fileno())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+            env={**os.environ, **SWITCHES, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2 if _is_open(2) else subprocess.DEVNULL,

@@ -19,6 +19,7 @@ import pytest
 
 from zoo.errors import ZooError
 from zoo.options import read_options
+from zoo.quiet_imports import import_onnxruntime
 from zoo.scoring.batching import batches
 from zoo.testing.toy import toy_encodings, write_toy
 from zoo.types import Artifact, Device, Encodings, Precision, Scores, Session, SessionOptions, Tensors
@@ -201,7 +202,7 @@ def run(session: Session, encodings: Encodings, batch_size: int = 4) -> Scores:
 
 def reference(model: Path, encodings: Encodings) -> Scores:
     """ONNX Runtime in float32, one unpadded row at a time."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     scores = []
