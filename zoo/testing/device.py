@@ -24,6 +24,7 @@ import pytest
 from zoo.errors import ZooError
 from zoo.export.steps import Steps
 from zoo.options import read_options
+from zoo.quiet_imports import import_onnxruntime
 from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Offered, PluginRecord
 from zoo.scoring.batching import batches
@@ -392,7 +393,7 @@ def run(session: Session, encodings: Encodings, batch_size: int = 4) -> Scores:
 
 def reference(model: Path, encodings: Encodings) -> Scores:
     """ONNX Runtime in float32, one unpadded row at a time."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     scores = []
