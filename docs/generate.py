@@ -48,8 +48,8 @@ def _command(title: str, command: click.Command, parent: click.Context) -> Itera
             yield from _command(f"{title} {name}", sub, context)
         return
     yield from ("| option | meaning |", "| --- | --- |")
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
+    for parameter in command.get_params(context):  # with those that are made from the devices' declared options
+        if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             yield f"| {_spelling(parameter)} | {_cell(parameter.help or '')}{_default(parameter)} |"
     yield ""
 
@@ -59,7 +59,7 @@ def _spelling(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         value = " " + "\\|".join(str(choice) for choice in option.type.choices)
     elif not option.is_flag and not option.count:
-        value = f" {option.metavar or option.type.name.partition(' ')[0].upper()}"
+        value = f" {_cell(option.metavar or option.type.name.partition(' ')[0].upper())}"
     return ", ".join(f"`{spelling}`" for spelling in [*option.opts, *option.secondary_opts]) + value
 
 

@@ -105,10 +105,10 @@ def module_at(path: Path) -> Any:
 
 def gte_reference(folder: Path) -> Callable[[], list[float]]:
     """The built-in ``new``: transformers has no such class, so the numpy reading of zoo_direct is the reference."""
-
     from zoo_direct import proof
 
     direct = module_at(ROOT / "tests" / "plugins" / "zoo_direct" / "direct_checkpoints.py")
+
     make(folder, "xlm-roberta")
     tokenizer = trained("xlm-roberta")
     pad = tokenizer.token_to_id("<pad>")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.checkpoints.digests import Digests as Digests
+    from zoo.checkpoints.files import fingerprint as fingerprint
     from zoo.checkpoints.files import float32_bytes as float32_bytes
     from zoo.checkpoints.files import has_safetensors as has_safetensors
     from zoo.checkpoints.files import model_files as model_files
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.markers import API_VERSION as API_VERSION
     from zoo.registry.markers import hookimpl as hookimpl
-    from zoo.scoring.processes import ChildSettings as ChildSettings
     from zoo.scoring.processes import Processes as Processes
-    from zoo.scoring.processes import SessionProcess as SessionProcess
+    from zoo.scoring.session_process import ChildSettings as ChildSettings
+    from zoo.scoring.session_process import SessionProcess as SessionProcess
     from zoo.tokens.prefix_encoder import PrefixEncoder as PrefixEncoder
     from zoo.tokens.tokenizer_file import CheckpointTokenizer as CheckpointTokenizer
     from zoo.tokens.tokenizer_file import tokenizer_faults as tokenizer_faults
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "zoo.checkpoints.digests": ("Digests",),
-    "zoo.checkpoints.files": ("float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
+    "zoo.checkpoints.files": ("fingerprint", "float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
     "zoo.cpus": ("cpu_flags", "usable_threads"),
@@ -87,7 +88,8 @@ _PLACES = {
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),
-    "zoo.scoring.processes": ("ChildSettings", "Processes", "SessionProcess"),
+    "zoo.scoring.processes": ("Processes",),
+    "zoo.scoring.session_process": ("ChildSettings", "SessionProcess"),
     "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
     "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),
     "zoo.types": (

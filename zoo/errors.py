@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ class PluginError(ZooError):
     """A plugin broke its contract; the message names the plugin and the hook."""
 
 
+class DeviceError(PluginError):
+    """A device failed on a batch. The pairs may well be right; the device may not be fit for others either."""
+
+
 class ScoreError(ZooError):
     """The model gave something that is not a score (NaN, infinity, a wrong shape)."""
 
@@ -38,6 +42,21 @@ class DeadlineError(ZooError):
     """Pairs were not scored in the time they were given; they are not computed any more."""
 
 
+class TooLongError(ZooError):
+    """A pair is longer than the model reads, and it was asked for that none be truncated. ``index`` is its place among the pairs."""
+
+    def __init__(self, index: int, tokens: int) -> None:
+        super().__init__(
+            f"pair {index} is longer than the {tokens} tokens that the model reads, and truncation was not allowed"
+        )
+        self.index, self.tokens = index, tokens
+
+
+def broke_off(error: BaseException) -> bool:
+    """Whether ``error`` is a fault: an Exception, or what libraries in Rust raise when they break off, which is not one."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class InputError(ZooError):
     """Data that cannot be read as what it should be, located as exactly as a text editor needs."""
 
@@ -45,6 +64,51 @@ class InputError(ZooError):
         place = f"{source}" if line is None else f"{source}, line {line}"
         super().__init__(f"{place}: {problem}")
         self.source, self.line, self.problem = str(source), line, problem
+
+
+class InputErrors(InputError):  # noqa: N818  # the plural of one
+    """Several faults of one file, each with its place. ``line`` is that of the first; ``more`` counts those that are not listed."""
+
+    def __init__(self, faults: Sequence[InputError], more: int = 0) -> None:
+        first = faults[0]
+        super().__init__(first.source, first.line, first.problem)
+        rest = [f"and {more:,} more faults in {first.source}"] if more else []
+        self.args = ("\n".join([*map(str, faults), *rest]),)
+        self.faults, self.more = list(faults), more
+
+
+class Faults:
+    """The faults of one file as they are found."""
+
+    LISTED, MOST = 20, 1000
+    """Those that are listed, and those after which the file is not read any further."""
+
+    def __init__(self) -> None:
+        self._listed: list[InputError] = []
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    @property
+    def listing(self) -> bool:
+        """Whether one more would be listed."""
+        return self._count < self.LISTED
+
+    def add(self, fault: InputError) -> None:
+        """Take one. Raises all of them if there are too many to go on."""
+        self._count += 1
+        if len(self._listed) < self.LISTED:
+            self._listed.append(fault)
+        if self._count == self.MOST:
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raises InputError if there is a fault, InputErrors if there are several."""
+        if self._count == 1:
+            raise self._listed[0]
+        if self._count:
+            raise InputErrors(self._listed, self._count - len(self._listed))
 
 
 class UnknownNameError(ZooError):

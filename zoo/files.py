@@ -1,11 +1,19 @@
-"""Files that are written aside and take their name when they are complete."""
+"""Output files: written aside under an unguessable name, and renamed when they are complete. Every command writes through here.
+
+What is there already is never destroyed by accident: a link stays a link and what it points to is replaced; a device, a FIFO or another
+thing that is not a regular file is written through.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
+import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -13,30 +21,142 @@ from zoo.errors import ZooError
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
+"""A path that is one of a process's own open files, as ``/dev/stdout`` is."""
+LINKS = 40
+"""Links that lead to one another; Linux follows as many."""
+UNFIT_IN_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]")
+LONGEST_LINE = 64 << 20
+"""Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
+LONGEST_STEM = 100
+"""Bytes of a file's name that its temporary name repeats: the system allows 255 in all."""
+
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[TextIO]:
-    """A text file to write ``path``'s content to. It is called ``path`` only after the block ends well.
+def atomic_write(path: Path, *, quiet: bool = False) -> Iterator[TextIO]:
+    """A text file (UTF-8) to write ``path``'s content to. A regular file is called ``path`` only after the block ends well.
 
-    A block that fails leaves what it has written in ``<name>.partial``, for nothing earned is thrown away.
+    A block that fails leaves what it has written beside ``path``, and its name is logged; ``quiet`` leaves nothing and logs nothing.
+    Raises ZooError if something cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    place = destination(path)
+    if isinstance(place, int) or _is_special(place):
+        with _text(_Raw.opened(path, place)) as handle:
+            yield handle
+        return
+    raw, partial = _aside(path, place)
     try:
-        handle = partial.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ZooError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with handle:
+        with _text(raw) as handle:
             yield handle
             handle.flush()
-            os.fsync(handle.fileno())
+            _sync(path, handle)
+        _rename(path, partial, place)
     except BaseException:
-        if partial.stat().st_size:
-            logger.warning("what was written before the fault is kept in %s", partial)
-        else:
-            partial.unlink()
+        _keep(partial, quiet)
         raise
-    partial.replace(path)
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Give a finished file the name ``path``, by the same rules: it is moved there, or its content is written through.
+
+    ``made`` lies in the folder of ``path`` or of what ``path`` links to. Raises ZooError.
+    """
+    import shutil
+
+    place = destination(path)
+    try:
+        if isinstance(place, int) or _is_special(place):
+            with made.open("rb") as source, io.BufferedWriter(_Raw.opened(path, place)) as target:
+                shutil.copyfileobj(source, target)
+            made.unlink()
+        else:
+            made.replace(place)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def make_folder(folder: Path, remedy: str = "") -> Path:
+    """The folder, made with its parents if it is not there. Raises ZooError, with ``remedy`` at its end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot make the folder {folder}: {reason(error)}. {remedy}".rstrip(". ")) from error
+    return folder
+
+
+def destination(path: Path) -> Path | int:
+    """What is written when ``path`` is: the file that its links lead to, or an open file of this process, by its number.
+
+    Raises ZooError if it is a folder or if its links lead in a circle.
+    """
+    place = path
+    for _ in range(LINKS):
+        if found := DESCRIPTOR.fullmatch(os.path.abspath(place)):  # noqa: PTH100  # resolve() would follow the link itself
+            return int(found[1])
+        if not place.is_symlink():
+            if place.is_dir():
+                raise ZooError(f"cannot write {path}: it is a folder")
+            return place
+        try:
+            place = place.parent / place.readlink()
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+    raise ZooError(f"cannot write {path}: its links lead in a circle")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` is that of a file directly inside a folder, on every system: no path, no drive, no control character."""
+    return bool(name) and name not in (".", "..") and not UNFIT_IN_NAME.search(name)
+
+
+def reason(error: OSError) -> str:
+    """What the system says of a file."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "The system has no more open files to give",
+    errno.EAGAIN: "Raise the limit on processes and threads (ulimit -u)",
+    errno.EACCES: "This user may not use it",
+    errno.EPERM: "This user may not use it",
+    errno.EROFS: "Choose another folder",
+}
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, of which file, and what helps."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, str)]
+    said = " and ".join(names) + ": " if names else ""
+    return f"{said}{reason(error)}. {REMEDIES.get(error.errno or 0, '')}".rstrip(". ")
+
+
+@contextmanager
+def system_faults() -> Iterator[None]:
+    """What the system refuses inside the block is a ZooError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ZooError(in_words(error)) from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path for the block to write a new file at, which is called ``path`` after the block ends well, and is removed if it fails."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def size_of(folder: Path) -> int:
@@ -48,3 +168,83 @@ def size_of(folder: Path) -> int:
         except OSError:
             continue
     return total
+
+
+class _Raw(io.FileIO):
+    """A file whose failures to write are ZooErrors that name it."""
+
+    shown: Path
+
+    @classmethod
+    def opened(cls, path: Path, place: Path | int) -> _Raw:
+        try:
+            # An open file goes on where it is: opening it once more would begin at its first byte.
+            raw = cls(os.dup(place), "wb") if isinstance(place, int) else cls(place, "wb")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        raw.shown = path
+        return raw
+
+    def write(self, content: object) -> int:
+        try:
+            return super().write(content)  # type: ignore[arg-type]  # any buffer, as the parent takes
+        except OSError as error:
+            raise _cannot_write(self.shown, error) from error
+
+
+def _text(raw: _Raw) -> TextIO:
+    # Names of files that are not UTF-8 stand in reports too: they are escaped.
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _is_special(place: Path) -> bool:
+    try:
+        return not stat.S_ISREG(place.stat().st_mode)
+    except OSError:  # nothing is there, or opening it will say what is wrong
+        return False
+
+
+def _aside(path: Path, place: Path) -> tuple[_Raw, Path]:
+    """A new file beside ``place`` that nobody else has opened, with the mode that ``place`` has or would get."""
+    if place.exists() and not os.access(place, os.W_OK):
+        raise ZooError(f"cannot write {path}: it is write-protected")
+    stem = place.name.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
+    partial = place.with_name(f"{stem}.{os.urandom(8).hex()}.partial")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with suppress(OSError, AttributeError):  # nothing is there yet, or it is somebody else's
+        before = place.stat()
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    raw = _Raw(descriptor, "wb")
+    raw.shown = path
+    return raw, partial
+
+
+def _sync(path: Path, handle: TextIO) -> None:
+    try:
+        os.fsync(handle.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _rename(path: Path, partial: Path, place: Path) -> None:
+    try:
+        partial.replace(place)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _keep(partial: Path, quiet: bool) -> None:
+    """What was written before a fault stays; an empty file does not."""
+    with suppress(OSError):
+        if partial.stat().st_size and not quiet:
+            logger.warning("what was written before the fault is kept in %s", partial)
+        else:
+            partial.unlink()
+
+
+def _cannot_write(path: Path, error: OSError) -> ZooError:
+    return ZooError(f"cannot write {path}: {reason(error)}")

@@ -24,7 +24,7 @@ class Option:
     name: str
     help: str
     choices: Sequence[str] = ()
-    """All values it takes, the default first; empty if there are too many to list."""
+    """All values it takes, the default first; empty if there are too many to list. Of kind ``file``: names it takes beside files."""
     kind: Kind = "text"
     default: str = ""
     minimum: float = 0
@@ -35,11 +35,14 @@ class Option:
     flag_alone: str = ""
     """The value if that flag is given without one; empty if it needs one."""
     metavar: str = ""
+    compared: bool = False
+    """Whether ``zoo verify`` takes the flag several times, and compares the values."""
 
     @property
     def values(self) -> str:
         """The values it takes, for help: ``auto|one|all`` or ``FILE``."""
-        return "|".join(self.choices) if self.choices else self.metavar or METAVARS[self.kind]
+        others = [] if self.choices and self.kind != "file" else [self.metavar or METAVARS[self.kind]]
+        return "|".join([*self.choices, *others])
 
     def checked(self, value: str, owner: str) -> str:
         """``value`` if the option takes it. Raises ZooError naming ``owner`` (``the device 'cpu'``)."""
@@ -49,7 +52,7 @@ class Option:
         return value
 
     def _problem(self, value: str) -> str:
-        if self.choices:
+        if self.choices and self.kind != "file":
             return "" if value in self.choices else f"it takes {', '.join(self.choices)}"
         if self.kind == "integer":
             whole = value.isascii() and value.isdecimal() and len(value) < 19 and int(value) >= self.minimum
@@ -57,7 +60,8 @@ class Option:
         if self.kind == "number":
             return "" if _number(value) >= self.minimum else f"it takes a number, {self.minimum:g} or more"
         if self.kind == "file":
-            return "" if Path(value).is_file() else "there is no such file"
+            names = f", and it is not one of {', '.join(self.choices)}" if self.choices else ""
+            return "" if value in self.choices or Path(value).is_file() else f"there is no such file{names}"
         if self.kind == "names":
             return "" if all(part.strip() for part in value.split(",")) else "it takes names separated by commas"
         return ""

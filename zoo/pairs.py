@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
-import shutil
-import tempfile
+import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from zoo.errors import InputError, ZooError
+from zoo.errors import Faults, InputError
+from zoo.files import LONGEST_LINE, reason
+from zoo.streams import as_file, kept
+from zoo.strict_json import RepeatedKeyError, keys_once
 from zoo.types import Pair
 
 FORMS = (
     """one of: [['query', 'passage']]  ["query", "passage"]  {"query": "...", "passage": "..."}  query<TAB>passage"""
 )
+
+KEYS = (("query", "passage"), ("sentence1", "sentence2"), ("text1", "text2"))
+"""Keys of a pair in JSON. The others are those of MRPC, which Tecorigin's page of bge-reranker-large evaluates on."""
 
 READ_AT_ONCE = 1 << 20
 """Bytes. Python's own 8 KB take half as long again for lines of 26 KB."""
@@ -31,51 +38,58 @@ class Record(NamedTuple):
 class PairSource:
     """Pairs from a file, or from a stream that is kept on disk so that it can be read twice.
 
-    Iterating parses; nothing is held in memory, so an input of any size can be checked first and scored afterwards.
+    A context manager. Iterating parses; nothing is held in memory, so an input of any size can be checked first and scored afterwards.
     """
 
     def __init__(self, source: Path | BinaryIO) -> None:
-        self._kept: IO[bytes] | None = None
-        if isinstance(source, Path):
-            self.name, self._path = str(source), source
-            if not source.is_file():
-                raise InputError(
-                    source, None, "is a folder, not a file of pairs" if source.is_dir() else "no such file"
-                )
-        else:
-            self.name = "<stdin>"
-            self._kept = tempfile.NamedTemporaryFile(prefix="zoo-pairs-")  # noqa: SIM115  # until __exit__
-            shutil.copyfileobj(source, self._kept)
-            self._kept.flush()
-            self._path = Path(self._kept.name)
+        self._source, self._stack = source, ExitStack()
+        self.name = str(source) if isinstance(source, Path) else "<stdin>"
+        self._path = self._stack.enter_context(as_file(source) if isinstance(source, Path) else kept(source, self.name))
 
     def __enter__(self) -> PairSource:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._kept is not None:
-            self._kept.close()
+        self._stack.close()
 
     def __iter__(self) -> Iterator[Record]:
-        tabular = self.name.endswith((".tsv", ".tab"))
-        with self._open() as handle:
-            for number, raw in enumerate(handle, start=1):
-                text = self._decode(raw, number)
-                if text.strip():
-                    yield Record(number, self._parse(text, number, tabular))
+        for number, text in self._lines():
+            yield Record(number, self._parse(text, number))
 
     def check(self) -> int:
-        """How many records the source holds. Raises InputError at the first malformed line, or where there is none at all."""
-        records = sum(1 for _ in self)
+        """How many records the source holds. Raises InputError with every malformed line, or if there is no record at all."""
+        records, faults = 0, Faults()
+        for number, text in self._lines(faults):
+            records += 1
+            try:
+                self._parse(text, number)
+            except InputError as fault:
+                faults.add(fault)
+        faults.refuse()
         if not records:
             raise InputError(self.name, None, f"holds no pairs. A line is {FORMS}")
         return records
 
-    def _open(self) -> IO[bytes]:
+    def _lines(self, faults: Faults | None = None) -> Iterator[tuple[int, str]]:
+        """Lines that are not blank, by number. One that is not UTF-8 goes to ``faults`` if that is given, else it is raised."""
         try:
-            return self._path.open("rb", buffering=READ_AT_ONCE)
+            with self._path.open("rb", buffering=READ_AT_ONCE) as handle:
+                for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
+                    if len(raw) > LONGEST_LINE:
+                        raise InputError(
+                            self.name, number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have"
+                        )
+                    try:
+                        text = self._decode(raw, number)
+                    except InputError as fault:
+                        if faults is None:
+                            raise
+                        faults.add(fault)
+                        continue
+                    if text.strip():
+                        yield number, text
         except OSError as error:
-            raise InputError(self.name, None, f"cannot be read: {error.strerror}") from error
+            raise InputError(self.name, None, f"cannot be read: {reason(error)}") from error
 
     def _decode(self, raw: bytes, number: int) -> str:
         try:
@@ -87,49 +101,77 @@ class PairSource:
                 f"is not UTF-8 (byte {error.start + 1} of the line). Convert the file, for example with iconv",
             ) from error
 
-    def _parse(self, text: str, number: int, tabular: bool) -> list[Pair]:
+    def _parse(self, text: str, number: int) -> list[Pair]:
+        tabular = self.name.endswith((".tsv", ".tab"))
         try:
-            value = None if tabular else _value(text.strip())
-            if value is None:
-                columns = text.split("\t")
-                if len(columns) != 2:
-                    raise ValueError(
-                        f"has {len(columns)} tab-separated column(s), not 2"
-                        if tabular or "\t" in text
-                        else "is no pair"
-                    )
-                value = columns
-            pairs = _pairs(value)
-            if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
-                _refuse_surrogates(pairs)
-            return pairs
+            return parse_line(text, tabular=tabular)
         except ValueError as error:
             raise InputError(self.name, number, f"{error}. A line is {FORMS}. It reads: {text[:120]!r}") from error
 
 
-def _value(text: str) -> object | None:
-    """The JSON value or Python literal ``text`` spells, or None where it starts like neither."""
-    if text[0] not in "[{(":
-        return None
+TAG = re.compile(r"""\[[^][(){}'"\t]*\][^\t]|\([^][(){}'"\t]*\)[^\t]""")
+"""A word in brackets that more text follows: '[1] what is panda?', '(a) yes'."""
+JSON_PART = re.compile(r""""[^"\t]*"\s*[:,]""")
+"""A quoted word and a colon or a comma: a part of a JSON value that lacks its beginning."""
+
+
+DOUBLE_QUOTED = re.compile(r"""[\[({\s]*\"""")
+"""A value whose first text is quoted as JSON quotes."""
+
+
+def parse_line(text: str, *, tabular: bool = False) -> list[Pair]:
+    """The pairs that one line spells; ``tabular`` takes two tab-separated columns only. Raises ValueError saying what is wrong."""
+    value: object
+    if tabular or _is_columns(text.strip()):
+        columns = value = text.split("\t")
+        if len(columns) != 2:
+            raise ValueError(
+                f"has {len(columns)} tab-separated column(s), not 2" if len(columns) > 1 or tabular else "is not a pair"
+            )
+    else:
+        value = _value(text.strip())
+    pairs = _pairs(value)
+    if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
+        _refuse_surrogates(pairs)
+    return pairs
+
+
+def _is_columns(text: str) -> bool:
+    """Whether a line is plainly not JSON or a literal, so that its TAB parts columns: a broken value is not another pair."""
+    if text.startswith(("[", "(")):
+        return "\t" in text and TAG.match(text) is not None
+    return not text.startswith("{") and JSON_PART.match(text) is None
+
+
+def _value(text: str) -> object:
+    """The JSON value or the Python literal that ``text`` spells. Raises ValueError."""
     try:
-        return json.loads(text)  # type: ignore[no-any-return]  # checked by _pairs
-    except (ValueError, RecursionError):
-        pass
+        return json.loads(text, object_pairs_hook=keys_once)
+    except RepeatedKeyError:
+        raise
+    except (ValueError, RecursionError, MemoryError) as error:
+        not_json = error
     try:
-        return ast.literal_eval(text)  # type: ignore[no-any-return]  # literals only: nothing is evaluated
+        tree = ast.parse(text, mode="eval")
+        if isinstance(tree.body, ast.Dict):
+            keys_once([(ast.dump(key), None) for key in tree.body.keys if key is not None])
+        return ast.literal_eval(tree)  # literals only: nothing is evaluated; _pairs checks it
+    except RepeatedKeyError as error:
+        raise RepeatedKeyError("a key is there twice in one object. Remove one of the two") from error
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        if "\t" in text:
-            return None  # a table whose query begins with a bracket
-        raise ValueError(f"is neither a Python literal nor JSON ({_first_line(error)})") from error
+        tab = ". A TAB inside a text is written \\t" if "\t" in text else ""
+        meant = not_json if DOUBLE_QUOTED.match(text) else error
+        raise ValueError(f"is neither a Python literal nor JSON ({_first_line(meant)}){tab}") from error
 
 
 def _pairs(value: object) -> list[Pair]:
     """The pairs of one line's value. Raises ValueError saying what is wrong."""
     if isinstance(value, dict):
-        lacking = [key for key in ("query", "passage") if key not in value]
+        keys = next((keys for keys in KEYS if all(key in value for key in keys)), KEYS[0])
+        lacking = [key for key in keys if key not in value]
         if lacking:
             raise ValueError(f"lacks the key {' and '.join(repr(key) for key in lacking)}")
-        pair, instruction = _pair([value["query"], value["passage"]]), value.get("instruction") or ""
+        pair, instruction = _pair([value[key] for key in keys]), value.get("instruction") or ""
         if not isinstance(instruction, str):
             raise ValueError(f"has a {type(instruction).__name__} where the text of an instruction belongs")
         return [pair._replace(instruction=instruction)]
@@ -139,7 +181,7 @@ def _pairs(value: object) -> list[Pair]:
         if all(isinstance(item, (list, tuple)) for item in value):
             return [_pair(item) for item in value]
         return [_pair(value)]
-    raise ValueError("is no pair")
+    raise ValueError("is not a pair")
 
 
 def _pair(item: list[object] | tuple[object, ...]) -> Pair:
@@ -175,12 +217,10 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def read_pairs(path: str, stdin: BinaryIO) -> PairSource:
-    """The pairs of the file at ``path``; ``-`` is the standard input."""
-    if path == "-":
-        if stdin.isatty():
-            raise ZooError(
-                f"--data-path - reads pairs from a pipe or a file, and the standard input is a terminal. A line is {FORMS}"
-            )
-        return PairSource(stdin)
-    return PairSource(Path(path))
+def read_pairs(path: str, stdin: BinaryIO | None = None) -> PairSource:
+    """The pairs of the file at ``path``; ``-`` is ``stdin``, which is None if it is closed."""
+    if path != "-":
+        return PairSource(Path(path))
+    if stdin is None:
+        raise InputError("<stdin>", None, "is closed, and the pairs (`data_path` -) are to come from it")
+    return PairSource(stdin)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import logging
 import os
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -15,10 +20,30 @@ def bundled(name: str) -> Path:
 
 
 def zoo_home() -> Path:
-    """Checkpoints and artifacts: ``$ZOO_HOME``, else the platform's cache folder for this user."""
+    """Checkpoints and artifacts: ``$ZOO_HOME``, else the platform's cache folder for this user.
+
+    A user without a home folder gets one for the life of this process.
+    """
     override = os.environ.get("ZOO_HOME")
     if override:
-        return Path(override).expanduser()
+        return Path(os.path.expanduser(override))  # noqa: PTH111  # Path.expanduser raises if there is no such user
     import platformdirs
 
-    return platformdirs.user_cache_path("zoo-runner")
+    try:
+        folder = platformdirs.user_cache_path("zoo-runner")
+    except RuntimeError:  # newer versions than 4 raise what older ones give as '~/.cache'
+        return _temporary_home()
+    return folder if folder.is_absolute() else _temporary_home()
+
+
+@functools.cache
+def _temporary_home() -> Path:
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="zoo-home-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logger.warning(
+        "this user has no home folder: what is made is kept until the end of this run. Set ZOO_HOME to keep it"
+    )
+    return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from zoo.errors import ClosedError, ZooError
+from zoo.files import system_faults
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 from zoo.statistics import sigmoid
 from zoo.types import Artifact, Device, Pair, Session, SessionOptions
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from zoo.export.prepare import Prepared
     from zoo.registry.catalogue import Catalogue
     from zoo.registry.stages import Pipeline
-    from zoo.scoring.queue import Handle
+    from zoo.scoring.handle import Handle
+    from zoo.scoring.queue import BatchReport
     from zoo.scoring.scorer import Recall, Scorer
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,9 @@ class Reranker:
         self.pipeline, self.artifact, self.session, self.settings = prepared.pipeline, artifact, session, settings
         self._model = prepared.model
         self._features = Features(optional=self._model.optional_features, supplies=self._model.supplies)
-        self._queue = ScoringQueue(BatchRunner(self.pipeline, session, settings.batch_size, self._features))
+        runner = BatchRunner(self.pipeline, session, settings.batch_size, self._features, settings.batch_tokens)
+        self.batch_tokens = runner.batch_tokens(self.max_length)
+        self._queue = ScoringQueue(runner, self.max_length)
         self._closed = False
 
     @classmethod
@@ -79,6 +83,7 @@ class Reranker:
         max_length: int | None = None,
         query_max_length: int = DEFAULT_LENGTH,
         batch_size: int | None = None,
+        batch_tokens: int | None = None,
         threads: int | None = None,
         workers: int = 1,
         offline: bool = False,
@@ -93,8 +98,9 @@ class Reranker:
         """Open the model called ``model`` on ``device`` (``cpu``, ``sdaa:1``; None: the best one available).
 
         ``precision`` None is the device's default and ``auto`` the fastest that kept measurements allow. ``max_length`` and
-        ``query_max_length`` are tokens; ``batch_size`` is rows, None leaves them to the device. ``checkpoint`` is a folder with the
-        model's files, ``ckpt`` a model file; without them the card's sources are asked, the network only if ``offline`` is False.
+        ``query_max_length`` are tokens; ``batch_size`` is rows, None leaves them to the device, which keeps a batch within
+        ``batch_tokens`` (rows times padded length; None: its own choice). ``checkpoint`` is a folder with the model's files, ``ckpt`` a
+        model file; without them the card's sources are asked, the network only if ``offline`` is False.
         Raises ZooError.
         """
         settings = RunSettings(
@@ -104,6 +110,7 @@ class Reranker:
             max_length=max_length,
             query_max_length=query_max_length,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             threads=threads,
             workers=workers,
             offline=offline,
@@ -123,8 +130,8 @@ class Reranker:
         from zoo.registry.catalogue import Catalogue
         from zoo.scoring.batch_runner import NoSession
 
-        prepared = prepare(catalogue or Catalogue.installed(), settings)
-        with ExitStack() as stack:
+        with system_faults(), ExitStack() as stack:
+            prepared = prepare(catalogue or Catalogue.installed(), settings)
             stack.callback(prepared.model.close)
             if prepared.device is None:
                 made = cls(prepared, None, NoSession(), settings)
@@ -186,20 +193,39 @@ class Reranker:
         logits = iter(self.score(pairs).tolist())
         return [_ranked(passages, list(islice(logits, len(passages))), top_k, scores) for _, passages in lists]
 
-    def submit(self, pairs: Sequence[Pair | tuple[str, str]], *, deadline: float | None = None) -> Handle:
-        """Have ``pairs`` scored without waiting; see ``zoo.scoring.queue.Handle``. ``deadline`` is a time of ``time.monotonic``."""
+    def submit(
+        self, pairs: Sequence[Pair | tuple[str, str]], *, deadline: float | None = None, truncate: bool = True
+    ) -> Handle:
+        """Have ``pairs`` scored without waiting; see ``zoo.scoring.handle.Handle``.
+
+        ``deadline`` is a time of ``time.monotonic``; without a result by then the handle ends with DeadlineError. ``truncate`` False ends
+        it with TooLongError if a pair is longer than the model reads.
+        """
         self._refuse_closed()
-        return self._queue.submit([_pair(pair) for pair in pairs], deadline=deadline)
+        return self._queue.submit([_pair(pair) for pair in pairs], deadline=deadline, truncate=truncate)
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens that wait for the device."""
+        """Tokens that wait for the device; of pairs that are not tokenised yet, as many as their characters let expect."""
         return self._queue.queued_tokens
 
     @property
     def queued_pairs(self) -> int:
         """Pairs that wait for the device."""
         return self._queue.queued_pairs
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long the device has had a batch without giving a result; 0 if it has none."""
+        return self._queue.silent_seconds
+
+    def expected_tokens(self, pairs: Sequence[Pair]) -> int:
+        """What ``pairs`` would count in ``queued_tokens``, by their characters."""
+        return self._queue.expected_tokens(pairs)
+
+    def on_batch(self, listener: Callable[[BatchReport], None] | None) -> None:
+        """Have ``listener`` told of every batch that is computed, from another thread; None ends that."""
+        self._queue.on_batch = listener
 
     @contextmanager
     def exclusive(

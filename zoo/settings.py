@@ -27,6 +27,8 @@ class RunSettings:
     precision: PrecisionChoice | None = None
     batch_size: int | None = 1
     """Rows a batch; None leaves them to the device."""
+    batch_tokens: int | None = None
+    """Rows times padded length of a batch, if rows are left to the device; None is the device's own choice."""
     max_length: int | None = None
     query_max_length: int = DEFAULT_LENGTH
     threads: int | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, UnknownNameError
+from zoo.api import InputError, UnknownNameError
 from zoo_direct.families import read
 from zoo_direct.families.model import Head
 from zoo_direct.form import Form

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 
 INERT = frozenset({
     # what the file is, and who wrote it

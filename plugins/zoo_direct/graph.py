@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 from zoo_direct import onnx_bytes
 from zoo_direct.onnx_bytes import BFLOAT16, FLOAT, FLOAT16, INT64, AttributeValue
 from zoo_direct.weights import BYTES, Tensor, Weights

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.checkpoints.files import weight_files
-from zoo.errors import InputError, ZooError
+from zoo.api import InputError, ZooError, weight_files
 
 if TYPE_CHECKING:
     import numpy as np

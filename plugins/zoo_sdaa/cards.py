@@ -3,6 +3,8 @@
 Its output is a table for people, and no form for programs is documented. Published samples (TCML 1.10, TECO-SMI 1.12 and 1.15) agree on
 ``| index name | bus id | health ...`` with memory on the next line, and differ in what a row is: a whole card, or one SPA of a card, in
 which case the rows of a card share its bus id. So rows are read by what they contain, not by their columns, and grouped by bus id.
+Only SPE-Util is read by its place, on the line and in the cell that the header gives it: ``N/A`` there means that the card has dropped
+out (Tecorigin's list of frequent questions), and means nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zoo.api import ZooError
 
@@ -21,6 +23,7 @@ SECONDS = 15.0
 
 _INDEX = re.compile(r"^\W*(?:(?:card|device|index|id)\W+(\d+)\b|(\d+)\b(?![.:-]))", re.IGNORECASE)
 _BUS = re.compile(r"\b[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]\b", re.IGNORECASE)
+_NAMED_UTILISATION = re.compile(r"\bSPE-?Util\W+(N/A)", re.IGNORECASE)
 _HEALTH = re.compile(r"\bhealth\W+(\w[\w/]*)|\b(ok)\b", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?\s*[kmgt]?i?b)\s*/\s*(\d+(?:\.\d+)?\s*[kmgt]?i?b)", re.IGNORECASE)
 _VERSION = re.compile(r"\b(?:sdaa)?\s*(driver|runtime)(?:\s+version)?\s*[:=]\s*([\w.+-]+)", re.IGNORECASE)
@@ -33,7 +36,17 @@ class Row:
     index: int
     bus: str
     health: str
-    memory: str
+    """``OK``, or for example ``DEVICE_LOST`` or ``HEARTBEAT_ERROR``."""
+    memory: str = ""
+    dropped: bool = False
+    """SPE-Util is N/A."""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it; empty if nothing is."""
+        if self.health.upper() != "OK":
+            return self.health
+        return "SPE-Util N/A, which means that the card has dropped out" if self.dropped else ""
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,8 @@ class Card:
 
     @property
     def health(self) -> str:
-        """``OK``, or what the first row that is not says."""
-        return next((row.health for row in self.rows if row.health.upper() != "OK"), "OK")
+        """``OK``, or the fault of the first row that has one."""
+        return next((row.fault for row in self.rows if row.fault), "OK")
 
     @property
     def healthy(self) -> bool:
@@ -60,15 +73,26 @@ class Card:
 
 @dataclass(frozen=True)
 class Listing:
-    """What ``teco-smi`` printed, as far as it was understood. ``versions`` has ``driver`` and ``runtime`` where they were."""
+    """What ``teco-smi`` printed, as far as it was understood. ``versions`` has ``driver`` and ``runtime`` if they were printed."""
 
     cards: Sequence[Card]
     versions: Mapping[str, str]
-    text: str
+
+    @property
+    def rows_are_spas(self) -> bool:
+        """Whether a row is one SPA, so that the SPAs of a card are known; otherwise a row is a card, and they are not."""
+        return any(len(card.rows) > 1 for card in self.cards)
+
+    @property
+    def health(self) -> str:
+        """``OK`` if all cards are, else each card's own: ``0:OK 1:DEVICE_LOST``."""
+        if all(card.healthy for card in self.cards):
+            return "OK"
+        return " ".join(f"{card.number}:{card.health}" for card in self.cards)
 
 
 def list_cards() -> Listing:
-    """Run ``teco-smi``. Raises ZooError where it is missing, fails, hangs, or prints nothing that can be read as a card."""
+    """Run ``teco-smi``. Raises ZooError if it is missing, fails, hangs, or prints nothing that can be read as a card."""
     if shutil.which(PROGRAM) is None:
         raise ZooError(f"'{PROGRAM}' is not on the PATH, so no card can be seen")
     try:
@@ -88,19 +112,53 @@ def list_cards() -> Listing:
 
 
 def parse(text: str) -> Listing:
-    """The cards in ``teco-smi``'s output; none where nothing looks like a card."""
+    """The cards in ``teco-smi``'s output; none if nothing looks like a card."""
     table = text.split("Processes:")[0]
+    utilisation = _utilisation_column(table)
     rows: list[Row] = []
+    second_line = False
+    """Whether this line goes on with the row of the line before."""
     for line in table.splitlines():
         memory = _MEMORY.search(line)
         found = _row(line, memory)
         if found:
-            rows.append(found)
-        elif memory and rows and not rows[-1].memory:
-            last = rows.pop()
-            rows.append(Row(last.index, last.bus, last.health, _amount(memory)))
+            rows.append(replace(found, dropped=utilisation.is_missing(line, second_line=False)))
+        elif rows and (second_line or memory):
+            last = rows[-1]
+            dropped = last.dropped or utilisation.is_missing(line, second_line=True)
+            rows[-1] = replace(last, memory=last.memory or (_amount(memory) if memory else ""), dropped=dropped)
+        second_line = found is not None
     versions = {name.lower(): version for name, version in _VERSION.findall(table)}
-    return Listing(_by_bus(rows), versions, text)
+    return Listing(_by_bus(rows), versions)
+
+
+@dataclass(frozen=True)
+class UtilisationColumn:
+    """Where SPE-Util stands: on the first or the second line of a row, and in which cell; None if no header tells."""
+
+    on_second_line: bool = False
+    cell: int | None = None
+
+    def is_missing(self, line: str, *, second_line: bool) -> bool:
+        """Whether ``line`` says N/A there."""
+        if self.cell is None:
+            return bool(_NAMED_UTILISATION.search(line))
+        cells = _cells(line)
+        if second_line != self.on_second_line or self.cell >= len(cells):
+            return False
+        return cells[self.cell].split()[-1:] in (["N/A"], ["n/a"])
+
+
+def _utilisation_column(table: str) -> UtilisationColumn:
+    for line in table.splitlines():
+        for number, cell in enumerate(_cells(line)):
+            if "|" in line and re.search("SPE-?Util", cell, re.IGNORECASE) and not _row(line, None):
+                return UtilisationColumn(not re.search("Health|Index|Bus", line, re.IGNORECASE), number)
+    return UtilisationColumn()
+
+
+def _cells(line: str) -> list[str]:
+    return line.strip().strip("|").split("|")
 
 
 def _row(line: str, memory: re.Match[str] | None) -> Row | None:
@@ -117,9 +175,8 @@ def _row(line: str, memory: re.Match[str] | None) -> Row | None:
         if not named:
             return None
         health = named.group(1) or named.group(2)
-    return Row(
-        int(index.group(1) or index.group(2)), bus.group() if bus else "", health, _amount(memory) if memory else ""
-    )
+    number = int(index.group(1) or index.group(2))
+    return Row(number, bus.group() if bus else "", health, _amount(memory) if memory else "")
 
 
 def _amount(memory: re.Match[str]) -> str:

@@ -16,19 +16,23 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.api import Precision, ZooError, zoo_home
+from zoo.api import Digests, Precision, ZooError, fingerprint, zoo_home
 from zoo_sdaa import runtime
-from zoo_sdaa.engine_shapes import Plan, file_hash, fingerprint
+from zoo_sdaa.engine_shapes import EngineShapes
 from zoo_sdaa.options import SdaaOptions
-from zoo_sdaa.runtime_adapters import Generation
+from zoo_sdaa.runtime_adapters import Adapter
 
 logger = logging.getLogger("zoo.sdaa")
 
 SUFFIXES = (".tecoengine", ".engine")
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies beside an engine file."""
+class DamagedEngineError(ZooError):
+    """An engine file is not what the manifest beside it was written for."""
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """All that decides what the compiler makes. It lies beside an engine file."""
 
     shapes: dict[str, list[int]]
     """Input name to the shape of one engine, in graph order."""
@@ -45,38 +49,40 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """The name of the engine's folder in the cache."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:32]
 
-    def plan(self, engines: int) -> Plan:
+    def on(self, engines: int) -> EngineShapes:
         """The same engine on ``engines`` SPAs."""
-        return Plan(shapes=self.shapes, outputs=self.outputs, engines=engines)
+        return EngineShapes(inputs=self.shapes, outputs=self.outputs, engines=engines)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts with what they were written for: an engine file that was cut short or exchanged is not loaded."""
+    """An engine's info with the content it was written for: a file that was cut short or exchanged is not loaded."""
 
-    facts: Facts
+    facts: EngineInfo
     sha256: str
     bytes: int
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """An engine on disk and, where they are known, the facts beside it."""
+    """An engine on disk and, if it is known, the info beside it."""
 
     path: Path
-    facts: Facts | None
+    info: EngineInfo | None
 
 
-def facts_for(model: Path, plan: Plan, precision: Precision, generation: Generation, pass_path: Path | None) -> Facts:
-    """All that decides what the compiler makes."""
-    passes = file_hash(pass_path) if pass_path else "default"
-    return Facts(
-        shapes={name: list(shape) for name, shape in plan.shapes.items()},
-        outputs=list(plan.outputs),
+def info_for(
+    model: Path, shapes: EngineShapes, precision: Precision, adapter: Adapter, pass_path: Path | None
+) -> EngineInfo:
+    """What an engine of ``model`` would be."""
+    digests = Digests(zoo_home() / "digests.json")
+    return EngineInfo(
+        shapes={name: list(shape) for name, shape in shapes.inputs.items()},
+        outputs=list(shapes.outputs),
         precision=precision,
-        generation=generation.number,
+        generation=adapter.generation,
         runtime=runtime.version(),
-        model=fingerprint(model),
-        passes=passes,
+        model=fingerprint(model, digests),
+        passes=digests.of(pass_path) if pass_path else "default",
     )
 
 
@@ -85,28 +91,35 @@ def sidecar(engine: Path) -> Path:
 
 
 def read_engine(path: Path) -> EngineFile:
-    """A user's engine file. Raises ZooError where it is not what the manifest beside it says."""
-    if not path.is_file():
-        raise ZooError(f"there is no engine file {path}")
+    """An engine file with its info. Raises DamagedEngineError if it is not what its manifest says, ZooError if it cannot be read."""
     beside = sidecar(path)
-    if not beside.is_file():
-        return EngineFile(path, None)
     try:
+        if not path.is_file():
+            raise ZooError(f"there is no engine file {path}")
+        if not beside.is_file():
+            return EngineFile(path, None)
         manifest = msgspec.json.decode(beside.read_bytes(), type=Manifest)
-    except (msgspec.DecodeError, OSError) as error:
-        raise ZooError(f"{beside} cannot be read: {error}. Delete it to load {path.name} without it") from error
-    if path.stat().st_size != manifest.bytes or file_hash(path) != manifest.sha256:
-        raise ZooError(f"{path} is not the file that {beside.name} was written for: it was cut short or exchanged")
+        whole = path.stat().st_size == manifest.bytes and _sha256(path) == manifest.sha256
+    except msgspec.DecodeError as error:
+        raise DamagedEngineError(
+            f"{beside} cannot be read: {error}. Delete it to load {path.name} without it"
+        ) from error
+    except OSError as error:
+        raise ZooError(f"the engine {path} cannot be read: {error.strerror or error}") from error
+    if not whole:
+        raise DamagedEngineError(
+            f"{path} is not the file that {beside.name} was written for: it was cut short or exchanged"
+        )
     return EngineFile(path, manifest.facts)
 
 
-def write_engine(save: Callable[[Path], None], path: Path, facts: Facts) -> None:
+def write_engine(save: Callable[[Path], None], path: Path, info: EngineInfo) -> None:
     """Write an engine aside, its manifest last, and give both their names. Raises ZooError."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(aside)
-        manifest = Manifest(facts=facts, sha256=file_hash(aside), bytes=aside.stat().st_size)
+        manifest = Manifest(facts=info, sha256=_sha256(aside), bytes=aside.stat().st_size)
         aside.replace(path)
         beside = sidecar(aside)
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -123,72 +136,79 @@ class EngineCache:
     def __init__(self, home: Path | None = None) -> None:
         self.folder = (home or zoo_home()) / "engines"
 
-    def find(self, facts: Facts) -> Path | None:
-        """The engine made for ``facts``, unless it is damaged; a damaged one is removed."""
-        path = self._path(facts)
+    def find(self, info: EngineInfo) -> Path | None:
+        """The engine that ``info`` describes, unless it is damaged; a damaged one is removed. Raises ZooError if it cannot be read."""
+        path = self._path(info)
         if not path.is_file():
             return None
         try:
-            if read_engine(path).facts == facts:
+            if read_engine(path).info == info:
                 return path
-            reason = "its manifest is missing or tells of another engine"
-        except ZooError as error:
+            reason = "its manifest is missing, or is that of another engine"
+        except DamagedEngineError as error:
             reason = str(error)
         logger.warning("the kept engine %s is damaged and is compiled anew: %s", path, reason)
-        self.drop(facts)
+        shutil.rmtree(path.parent, ignore_errors=True)
         return None
 
-    def keep(self, facts: Facts, save: Callable[[Path], None]) -> Path:
+    def keep(self, info: EngineInfo, save: Callable[[Path], None]) -> Path:
         """Write an engine into a temporary folder and rename it; the loser of a race takes the winner's."""
         self.folder.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=self.folder))
         try:
-            write_engine(save, making / self._path(facts).name, facts)
+            write_engine(save, making / self._path(info).name, info)
             try:
-                making.rename(self._path(facts).parent)
+                making.rename(self._path(info).parent)
             except OSError:
-                if not self._path(facts).is_file():
+                if not self._path(info).is_file():
                     raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
-        return self._path(facts)
+        return self._path(info)
 
-    def drop(self, facts: Facts) -> None:
-        shutil.rmtree(self._path(facts).parent, ignore_errors=True)
-
-    def _path(self, facts: Facts) -> Path:
-        rows, length = next(iter(facts.shapes.values()))
-        # The vendor names engines by their input shape.
-        return self.folder / facts.key() / f"model_{rows}_{length}_{facts.precision}.tecoengine"
+    def _path(self, info: EngineInfo) -> Path:
+        rows, length = next(iter(info.shapes.values()))
+        # Tecorigin names engines by their input shape.
+        return self.folder / info.key() / f"model_{rows}_{length}_{info.precision}.tecoengine"
 
 
-def plan_of(file: EngineFile, chosen: SdaaOptions, shape: list[int], engines: int) -> Plan:
-    """What a ready engine takes: as its manifest says or, with ``shape``, as the user does. Raises ZooError where nobody says."""
-    if file.facts is not None:
-        return file.facts.plan(engines)
+def shapes_of(file: EngineFile, chosen: SdaaOptions, shape: list[int], engines: int) -> EngineShapes:
+    """What a ready engine takes: as its manifest says or, with ``shape``, as the user does. Raises ZooError if neither says it."""
+    if file.info is not None:
+        return file.info.on(engines)
     if not chosen.inputs:
         raise ZooError(
-            f"{file.path} does not tell its inputs, and no {sidecar(file.path).name} lies beside it. Name them in graph order, for "
-            "example --device-option inputs=input_ids,attention_mask; --batch-size and --shape must be those it was compiled for"
+            f"{file.path} does not tell its inputs, and no {sidecar(file.path).name} lies beside it. Name them in graph order by the "
+            "device option inputs, for example inputs=input_ids,attention_mask; `batch_size` and `max_length` must be those it was "
+            "compiled for"
         )
-    return Plan(shapes=dict.fromkeys(chosen.inputs, shape), outputs=chosen.outputs, engines=engines)
+    return EngineShapes(inputs=dict.fromkeys(chosen.inputs, shape), outputs=chosen.outputs, engines=engines)
 
 
-def check_engine(file: EngineFile, precision: Precision, generation: Generation, max_length: int) -> None:
-    """Refuse an engine that was made for something else than this run; tell where only the runtime's version differs."""
-    facts = file.facts
-    if facts is None:
+def check_engine(file: EngineFile, precision: Precision, adapter: Adapter, max_length: int) -> None:
+    """Refuse an engine that was made for something else than this run; warn if only the runtime's version differs."""
+    info = file.info
+    if info is None:
         return
-    if facts.precision != precision:
-        flag = "--half" if facts.precision == "fp16" else "--no-half"
-        raise ZooError(f"{file.path} was compiled in {facts.precision}, not {precision}: use {flag}")
-    if facts.generation != generation.number:
+    if info.precision != precision:
         raise ZooError(
-            f"{file.path} is of TecoInference's generation {facts.generation}, and this is generation {generation.number}: "
-            f"use --device-option generation={facts.generation}, or compile it again from the ONNX file"
+            f"{file.path} was compiled in {info.precision}, not {precision}: give `precision` {info.precision}"
         )
-    length = next(iter(facts.shapes.values()))[1]
+    if info.generation != adapter.generation:
+        raise ZooError(
+            f"{file.path} is of TecoInference's generation {info.generation}, and this is generation {adapter.generation}: "
+            f"give the device option generation={info.generation}, or compile it again from the ONNX file"
+        )
+    length = next(iter(info.shapes.values()))[1]
     if max_length > length:
-        raise ZooError(f"{file.path} was compiled for {length} tokens: use --shape {length} or less")
-    if facts.runtime != runtime.version():
-        logger.warning("%s was compiled by %s, and this is %s", file.path, facts.runtime, runtime.version())
+        raise ZooError(f"{file.path} was compiled for {length} tokens: give `max_length` {length} or less")
+    if info.runtime != runtime.version():
+        logger.warning("%s was compiled by %s, and this is %s", file.path, info.runtime, runtime.version())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

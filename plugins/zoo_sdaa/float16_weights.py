@@ -1,4 +1,4 @@
-"""Weights that a float32 graph keeps as float16 to be small: made float32 again, which loses nothing."""
+"""Weights that a float32 graph stores as float16 to be small: made float32 again, which loses nothing."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ MOVES = frozenset({"Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpo
 """Operations that move numbers and compute none: what they give has the type of what they are given."""
 
 
-def computed_in_half(graph: Any) -> list[str]:
-    """Float16 values that an operation computes with. Those that are cast to float32 before any does are only stored small."""
-    halves = {tensor.name for tensor in _stored(graph)}
+def computed_in_float16(graph: Any) -> list[str]:
+    """Float16 values that an operation computes with. Those that are cast to float32 before any does are only stored small.
+
+    The nodes of ``graph`` are sorted: each comes after those it reads from.
+    """
+    narrow = {tensor.name for tensor in _stored(graph)}
     computed = set()
-    for node in graph.node:  # in topological order, as ONNX wants it
-        used = halves.intersection(node.input)
+    for node in graph.node:
+        used = narrow.intersection(node.input)
         if used and node.op_type in MOVES:
-            halves.update(node.output)
+            narrow.update(node.output)
         elif not _widens(node):
             computed |= used
     return sorted(computed)
 
 
 def widen(model: Any) -> Any:
-    """Make stored halves float32. The casts behind them stay and change nothing. ``model`` is changed; its data must be loaded."""
+    """Make stored float16 weights float32. The casts behind them stay and change nothing. ``model`` is changed; its data must be loaded."""
     from onnx import numpy_helper
 
-    halves = _stored(model.graph)
-    if halves:
-        names = {tensor.name for tensor in halves}
+    narrow = _stored(model.graph)
+    if narrow:
+        names = {tensor.name for tensor in narrow}
         wide = [
-            numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name) for tensor in halves
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name) for tensor in narrow
         ]
         _replace(model.graph.initializer, [t for t in model.graph.initializer if t.name not in names] + wide)
         del model.graph.value_info[:]  # it may still say float16

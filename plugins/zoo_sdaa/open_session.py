@@ -1,120 +1,124 @@
-"""From an artifact to a session on the card that this process uses."""
+"""From an artifact to a session: a process for each chosen card, and in it an engine."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import shutil
-from pathlib import Path
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
-from zoo.api import Artifact, SessionOptions, ZooError
-from zoo_sdaa.compile import build, chatter_to_stderr
-from zoo_sdaa.engine_cache import (
-    SUFFIXES,
-    EngineCache,
-    Facts,
-    check_engine,
-    facts_for,
-    plan_of,
-    read_engine,
-    write_engine,
-)
-from zoo_sdaa.engine_shapes import Plan, engine_batch, plan_for, rows_asked
-from zoo_sdaa.options import SdaaOptions, engines
-from zoo_sdaa.runtime_adapters import Context, Generation, generation
-from zoo_sdaa.session import RuntimeThread, SdaaSession
+from zoo.api import Artifact, ChildSettings, Processes, Session, SessionOptions, ZooError
+from zoo_sdaa.choose_cards import ChosenCard, choose_cards
+from zoo_sdaa.engine_shapes import rows_asked
+from zoo_sdaa.load_engine import load_engine
+from zoo_sdaa.options import SdaaOptions, parse
+from zoo_sdaa.session import CLOSING, RuntimeThread, SdaaSession
 
 logger = logging.getLogger("zoo.sdaa")
 
+HINT = ". Look at its health with teco-smi; if a batch may take longer, raise the device option timeout"
+ENDING = 3.0
+"""Seconds that a card's process may take to end after its session has given up waiting for a batch."""
 
-def open_here(name: str, artifact: Artifact, options: SessionOptions, chosen: SdaaOptions) -> SdaaSession:
-    """Compile or load ``artifact`` in this process. ``name`` is how messages call the card. Raises ZooError."""
-    thread = RuntimeThread(name, chosen.timeout)
-    making = thread.submit(lambda: _prepare(artifact, options, chosen), watched=False)
+
+def open_session(artifact: Artifact, options: SessionOptions) -> Session:
+    """An engine on each chosen card, scored data-parallel. Raises ZooError naming the card that cannot be used."""
+    chosen = parse(options)
+    cards = choose_cards(chosen.cards, spa=chosen.spa)
+    if cards[0].passed_over:
+        logger.warning("%s is used: cards before it are not healthy: %s", cards[0].name, cards[0].passed_over)
+    if not chosen.synchronous:
+        _check_equal(cards)
+    session: Session
+    if chosen.own_process:
+        # The first card compiles and fills the cache; the others find the engine there.
+        children = [_child(card, artifact, options, chosen, first=not number) for number, card in enumerate(cards)]
+        session = Processes.opened(children, one_first=True)
+    else:
+        session = _open_here(cards, artifact, options)
+    _report_rows(session.shape_rule.rows or 0, 1 if chosen.synchronous else cards[0].engines, options)
+    return session
+
+
+def open_card(name: str, artifact: Artifact, options: SessionOptions) -> SdaaSession:
+    """The session on the card that this process sees. ``name`` is how messages call the card. Raises ZooError."""
+    thread = RuntimeThread(name)
+    loading = thread.submit(lambda: load_engine(artifact, options, parse(options)))
     try:
-        context, plan = making.result()
+        context, shapes = loading.result()
+    except ZooError as error:
+        thread.stop()
+        raise ZooError(f"{name}: {error}") from error
     except BaseException:
-        # An interrupted compilation runs on; what it makes in the end is given back.
-        making.add_done_callback(_release_result)
+        # An interrupted compilation runs on; the context that it makes in the end is released.
+        loading.add_done_callback(_release_result)
         thread.stop()
         raise
-    rows = plan.rule.rows
+    return SdaaSession(name, thread, context, shapes)
+
+
+def _release_result(loading: Future[Any]) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result()[0].release()
+
+
+def _child(
+    card: ChosenCard, artifact: Artifact, options: SessionOptions, chosen: SdaaOptions, *, first: bool
+) -> ChildSettings:
+    extra = {name: value for name, value in options.extra.items() if name != "card_id"}
+    if not first:
+        extra.pop("save_engine", None)
+    return ChildSettings(
+        name=card.name,
+        opener=functools.partial(open_card, card.name),
+        artifact=artifact,
+        options=replace(options, selector="", extra=extra),
+        environment=card.environment,
+        hint=HINT,
+        closing_seconds=CLOSING + ENDING,
+        answer_seconds=chosen.timeout,
+    )
+
+
+def _open_here(cards: Sequence[ChosenCard], artifact: Artifact, options: SessionOptions) -> SdaaSession:
+    if len(cards) > 1:
+        raise ZooError("the device option process=no takes one card: several need a process each")
+    with ExitStack() as stack:
+        stack.enter_context(_environment(cards[0].environment))
+        session = open_card(cards[0].name, artifact, options)
+        session.on_close = stack.pop_all().close
+    return session
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _check_equal(cards: Sequence[ChosenCard]) -> None:
+    """Cards that share the work need engines of one shape. Raises ZooError before anything is compiled."""
+    if len({card.engines for card in cards}) > 1:
+        counts = ", ".join(f"{card.name} has {card.engines}" for card in cards)
+        raise ZooError(f"the chosen cards do not have the same number of SPAs ({counts}): choose cards of one kind")
+
+
+def _report_rows(rows: int, engines: int, options: SessionOptions) -> None:
     if rows != rows_asked(options):
         logger.info(
-            "%s: batches of %d rows (%d SPAs x %d), where --batch-size says %d; rows that are missing are filled and not counted",
-            name, rows, plan.engines, (rows or 0) // plan.engines, rows_asked(options),
+            "sdaa: batches of %d rows (%d SPAs x %d), where `batch_size` is %d; missing rows are filled and are not counted",
+            rows, engines, rows // engines, rows_asked(options),
         )  # fmt: skip
-    return SdaaSession(name, thread, context, plan)
-
-
-def _prepare(artifact: Artifact, options: SessionOptions, chosen: SdaaOptions) -> tuple[Context, Plan]:
-    with chatter_to_stderr():
-        adapter = generation(chosen.generation, spa=chosen.spa)
-        spas = 1 if chosen.synchronous else engines()
-        if artifact.model.suffix in SUFFIXES:
-            engine, plan = _ready_engine(adapter, artifact.model, options, chosen, spas)
-        else:
-            plan = plan_for(artifact.model, batch_size=rows_asked(options), max_length=options.max_length, engines=spas)
-            engine = _compiled_engine(adapter, artifact.model, plan, options, chosen)
-        return adapter.context(engine, synchronous=chosen.synchronous, spa=chosen.spa), plan
-
-
-def _ready_engine(
-    adapter: Generation, path: Path, options: SessionOptions, chosen: SdaaOptions, spas: int
-) -> tuple[Any, Plan]:
-    file = read_engine(path)
-    check_engine(file, options.precision, adapter, options.max_length)
-    shape = [engine_batch(rows_asked(options), spas), options.max_length]
-    plan = plan_of(file, chosen, shape, spas)
-    return adapter.engine_file(path), plan
-
-
-def _compiled_engine(adapter: Generation, model: Path, plan: Plan, options: SessionOptions, chosen: SdaaOptions) -> Any:
-    """From the cache, else by the compiler, which fills the cache."""
-    cache = EngineCache()
-    facts = facts_for(model, plan, options.precision, adapter, chosen.pass_path)
-    kept = cache.find(facts)
-    if kept is not None:
-        try:
-            engine = adapter.engine_file(kept)
-        except ZooError as error:
-            logger.warning("the kept engine %s cannot be loaded and is compiled anew: %s", kept, error)
-            cache.drop(facts)
-        else:
-            logger.info("sdaa: engine %s, compiled before", kept)
-            _save_for_user(kept, facts, model, chosen.save_engine)
-            return engine
-    library = build(model, plan, options.precision, chosen.pass_path)
-    try:
-        kept = cache.keep(facts, lambda path: adapter.save(library, path))
-    except (OSError, ZooError) as error:
-        logger.warning("the engine is not kept for the next run: %s", error)
-        if chosen.save_engine:
-            write_engine(lambda path: adapter.save(library, path), _named(chosen.save_engine, facts, model), facts)
-    else:
-        _save_for_user(kept, facts, model, chosen.save_engine)
-    return adapter.engine(library)
-
-
-def _save_for_user(kept: Path, facts: Facts, model: Path, asked: Path | None) -> None:
-    if asked is not None:
-        path = _named(asked, facts, model)
-        write_engine(lambda aside: _copy(kept, aside), path, facts)
-        logger.info("sdaa: engine saved as %s", path)
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
-def _named(asked: Path, facts: Facts, model: Path) -> Path:
-    """A folder gets a file named as the vendor names engines: by model and input shape."""
-    if not asked.is_dir():
-        return asked
-    rows, length = next(iter(facts.shapes.values()))
-    return asked / f"{model.stem}_{rows}_{length}_{facts.precision}.tecoengine"
-
-
-def _release_result(making: Any) -> None:
-    if not making.cancelled() and making.exception() is None:
-        making.result()[0].release()

@@ -1,4 +1,4 @@
-"""A user's options of the device ``sdaa``, parsed at the door."""
+"""What a user may say of the device ``sdaa``: the options it declares, and their values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from zoo.api import Option, SessionOptions, ZooError
 ENGINES_VARIABLE = "MAX_ENGINE_NUMS"
 DEFAULT_ENGINES = 4
 TIMEOUT = 600.0
-"""Seconds after which a batch that has not come back means that the card is lost. A batch of 128 x 512 tokens takes 0.72 s."""
+"""Seconds without an answer after which a card counts as lost. A batch of 128 x 512 tokens takes 0.72 s."""
+
+HERE = Path(__file__).resolve().parent
+PASSES: Mapping[str, Path | None] = {
+    "default": None,
+    "mixed": HERE / "passes_mixed.py",
+    "unconverted": HERE / "passes_unconverted.py",
+}
+"""Pass modules that come with the plugin, by the name that ``pass_path`` takes."""
 
 OPTIONS = (
     Option(name="card_id", help="The card, as in sdaa:N.", flag="--card-id", metavar="N"),
     Option(
         name="pass_path",
         kind="file",
-        help="Python file with use_passes(ir_module), run when the engine is compiled.",
+        choices=tuple(PASSES),
+        compared=True,
+        help="Python file with use_passes(ir_module), run when the engine is compiled; or one of zoo's own: mixed keeps softmax and "
+        "LayerNorm in float32, unconverted takes a float16 ONNX file as it is.",
         flag="--pass-path",
     ),
     Option(
@@ -29,7 +40,12 @@ OPTIONS = (
         flag_alone=".",
         metavar="FILE",
     ),
-    Option(name="generation", choices=("auto", "1", "2"), default="auto", help="Generation of TecoInference to use."),
+    Option(
+        name="generation",
+        choices=("auto", "1", "2"),
+        default="auto",
+        help="Generation of TecoInference to use. auto: 2 if it is installed and TECO_INFER_TVM_RUN does not say otherwise.",
+    ),
     Option(
         name="run", choices=("async", "sync"), help="async: a call split over all SPAs; sync: one SPA, call after call."
     ),
@@ -40,7 +56,14 @@ OPTIONS = (
         name="timeout",
         kind="number",
         metavar="SECONDS",
-        help=f"A batch that has not come back after so long means that the card is lost.  [default: {TIMEOUT:g}]",
+        help=f"A card that has not answered for so long counts as lost.  [default: {TIMEOUT:g}]",
+    ),
+    Option(
+        name="process",
+        choices=("yes", "no"),
+        default="yes",
+        help="yes: each card has a process of its own, which may crash or hang alone. no: one card, in this process, for debugging; "
+        "there is no timeout, and what the runtime prints mixes with the results.",
     ),
 )
 
@@ -50,7 +73,7 @@ class SdaaOptions:
     """What the user chose; None means the default."""
 
     cards: str = ""
-    """``""`` (the one the runtime takes by itself), ``all``, or numbers: ``1``, ``0,2``."""
+    """``""`` (the first healthy one), ``all``, or numbers: ``1``, ``0,2``."""
     pass_path: Path | None = None
     save_engine: Path | None = None
     generation: int | None = None
@@ -61,83 +84,55 @@ class SdaaOptions:
     """Input names of an engine file that does not tell them, in graph order."""
     outputs: Sequence[str] = ("logits",)
     timeout: float = TIMEOUT
+    own_process: bool = True
 
 
 def parse(options: SessionOptions) -> SdaaOptions:
-    """Check every option. Raises ZooError naming the one that is wrong."""
+    """The values of the options, which were checked one by one. Raises ZooError for what does not go together."""
     extra = options.extra
-    spa = _number(extra, "spa")
-    run = _one_of(extra, "run", ("async", "sync"), "sync" if spa is not None else "async")
+    spa = int(extra["spa"]) if "spa" in extra else None
+    run = extra.get("run", "async" if spa is None else "sync")
     if run == "async" and spa is not None:
         raise ZooError("the device options run=async and spa exclude each other: one SPA runs call after call")
-    generation = _one_of(extra, "generation", ("auto", "1", "2"), "auto")
+    generation = extra.get("generation", "auto")
+    timeout = float(extra.get("timeout", TIMEOUT))
+    if timeout <= 0:
+        raise ZooError(f"the device option timeout={extra['timeout']}: it takes a number of seconds above 0")
+    passes = extra.get("pass_path", "default")
     return SdaaOptions(
         cards=_cards(options.selector, extra.get("card_id", "")),
-        pass_path=_file(extra, "pass_path"),
+        pass_path=PASSES[passes] if passes in PASSES else Path(passes),
         save_engine=Path(extra["save_engine"]) if extra.get("save_engine") else None,
         generation=None if generation == "auto" else int(generation),
         spa=spa,
         synchronous=run == "sync",
         inputs=_names(extra.get("inputs", "")),
         outputs=_names(extra.get("outputs", "")) or ("logits",),
-        timeout=_seconds(extra),
+        timeout=timeout,
+        own_process=extra.get("process", "yes") == "yes",
     )
 
 
 def engines() -> int:
-    """How many SPAs, and so engines, a process uses: ``MAX_ENGINE_NUMS``, default 4."""
+    """How many SPAs, and so engines, this process uses: ``MAX_ENGINE_NUMS``, default 4."""
     text = os.environ.get(ENGINES_VARIABLE, str(DEFAULT_ENGINES))
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ZooError(f"the environment variable {ENGINES_VARIABLE} is '{text}'; it takes a number of SPAs, 1 or more")
     return int(text)
 
 
 def _cards(selector: str, card_id: str) -> str:
     if selector and card_id and selector != card_id:
-        raise ZooError(f"--target sdaa:{selector} and --card-id {card_id} name different cards: give one of them")
+        raise ZooError(f"`device` sdaa:{selector} and the device option card_id={card_id} differ: give one of them")
     chosen = selector or card_id
     if chosen in ("", "all"):
         return chosen
     numbers = chosen.split(",")
-    if not all(number.isdecimal() for number in numbers):
-        raise ZooError(f"'{chosen}' names no cards: --target takes sdaa, sdaa:1, sdaa:0,1,2,3 or sdaa:all")
+    if not all(number.isascii() and number.isdecimal() for number in numbers):
+        raise ZooError(f"'{chosen}' does not name cards: `device` takes sdaa, sdaa:1, sdaa:0,1,2,3 or sdaa:all")
     if len(set(map(int, numbers))) < len(numbers):
         raise ZooError(f"'{chosen}' names a card twice")
     return ",".join(str(int(number)) for number in numbers)
-
-
-def _one_of(extra: Mapping[str, str], name: str, values: Sequence[str], default: str) -> str:
-    value = extra.get(name, default)
-    if value not in values:
-        raise ZooError(f"the device option {name}={value}: it takes {', '.join(values)}")
-    return value
-
-
-def _number(extra: Mapping[str, str], name: str) -> int | None:
-    value = extra.get(name)
-    if value is not None and not value.isdecimal():
-        raise ZooError(f"the device option {name}={value}: it takes a number, counted from 0")
-    return None if value is None else int(value)
-
-
-def _seconds(extra: Mapping[str, str]) -> float:
-    value = extra.get("timeout", str(TIMEOUT))
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ZooError(f"the device option timeout={value}: it takes a number of seconds above 0")
-    return seconds
-
-
-def _file(extra: Mapping[str, str], name: str) -> Path | None:
-    value = extra.get(name)
-    if not value:
-        return None
-    if not Path(value).is_file():
-        raise ZooError(f"the device option {name}={value}: no such file")
-    return Path(value)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """The two generations of TecoInference behind one small adapter each.
 
 An engine lies on every SPA of the process's card. ``run`` takes arrays in graph order and gives copies: the runtime's output memory is
-shared between calls, so outputs are copied before the next call is made.
+shared between calls, so each output is copied before anything else is asked of the runtime.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,12 @@ from numpy.typing import NDArray
 from zoo.api import ZooError
 from zoo_sdaa import runtime
 
+logger = logging.getLogger("zoo.sdaa")
+
 Arrays = Mapping[str, NDArray[Any]]
 DEVICE_TYPE = "sdaa"
+COUNTER = ("start_timing", "get_infer_time")
+"""The methods of a context that count the device's time. Older runtimes lack them, and none are published for generation 2."""
 
 
 class Context(Protocol):
@@ -30,7 +35,7 @@ class Context(Protocol):
         ...
 
     def device_seconds(self) -> float | None:
-        """Seconds of device time since the context was made, by the runtime's counter; None where it has none."""
+        """Seconds of device time since the context was made, by the runtime's counter; None if it has none."""
         ...
 
     def release(self) -> None:
@@ -38,11 +43,11 @@ class Context(Protocol):
         ...
 
 
-class Generation(Protocol):
+class Adapter(Protocol):
     """What differs between the generations."""
 
     @property
-    def number(self) -> int: ...
+    def generation(self) -> int: ...
 
     @property
     def needs(self) -> Sequence[str]:
@@ -55,13 +60,15 @@ class Generation(Protocol):
 
     def save(self, library: Any, path: Path) -> None: ...
 
-    def context(self, engine: Any, *, synchronous: bool, spa: int | None) -> Context: ...
+    def context(self, engine: Any, outputs: int, *, synchronous: bool, spa: int | None) -> Context:
+        """``outputs`` is how many the engine gives."""
+        ...
 
 
 class Generation1:
     """The module ``tvm`` alone."""
 
-    number = 1
+    generation = 1
     needs = ("tvm.runtime.create_engine", "tvm.runtime.save_engine", "tvm.runtime.from_numpy", "tvm.device")
 
     def engine(self, library: Any) -> Any:
@@ -73,14 +80,14 @@ class Generation1:
     def save(self, library: Any, path: Path) -> None:
         runtime.call("tvm.runtime.save_engine", library, str(path))
 
-    def context(self, engine: Any, *, synchronous: bool, spa: int | None) -> Context:
-        return OneSpa(engine, spa or 0) if synchronous else AllSpas(engine)
+    def context(self, engine: Any, outputs: int, *, synchronous: bool, spa: int | None) -> Context:
+        return Synchronous1(engine, outputs, spa or 0) if synchronous else Asynchronous1(engine, outputs)
 
 
 class Generation2:
-    """``tecoinference`` beside ``tvm``."""
+    """``tecoinference``, and beside it ``tvm`` to compile."""
 
-    number = 2
+    generation = 2
     needs = ("tecoinference.Engine", "tecoinference.EngineOptions")
 
     def engine(self, library: Any) -> Any:
@@ -98,138 +105,170 @@ class Generation2:
         else:
             path.write_bytes(bytes(library))
 
-    def context(self, engine: Any, *, synchronous: bool, spa: int | None) -> Context:
-        return Synchronous2(engine) if synchronous else Asynchronous2(engine)
+    def context(self, engine: Any, outputs: int, *, synchronous: bool, spa: int | None) -> Context:
+        return Synchronous2(engine, outputs) if synchronous else Asynchronous2(engine, outputs)
 
 
-class _Held:
-    """A context and its engine, released once and in order."""
+class _EngineContext:
+    """An engine and its context, released once and in order."""
 
     needs: Sequence[str] = ()
     """The context's methods that a run cannot do without."""
+    must_release = True
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, outputs: int) -> None:
         self._engine: Any = engine
+        self._outputs = outputs
         self._context: Any = None
         try:
             self._context = runtime.invoke(engine, "engine.create_context")
             for name in self.needs:
                 runtime.method(self._context, f"context.{name}")
-            self._start()
+            self._counts = self._start_counter()
         except BaseException:
             self.release()
             raise
 
-    def _start(self) -> None:
-        """Prepare the context for its first run."""
+    def _start_counter(self) -> bool:
+        lacking = [name for name in COUNTER if not hasattr(self._context, name)]
+        if not lacking:
+            try:
+                runtime.invoke(self._context, "context.start_timing")
+            except ZooError as error:
+                logger.warning("the runtime's counter of device time does not work: %s", error)
+            else:
+                return True
+        logger.info(
+            "%s does not count device time (%s): times are taken from outside",
+            runtime.version(),
+            ", ".join(lacking or COUNTER),
+        )
+        return False
+
+    def device_seconds(self) -> float | None:
+        if not self._counts:
+            return None
+        milliseconds = list(runtime.invoke(self._context, "context.get_infer_time"))  # one entry an SPA
+        return float(max(milliseconds)) / 1e3 if milliseconds else None
 
     def release(self) -> None:
         held = [("context.release", self._context), ("engine.release", self._engine)]
         self._context = self._engine = None
         # Looked up before either is called: an engine must not be released under a context that cannot be.
-        releases = [self._releasing(owner, label) for label, owner in held if owner is not None]
+        releases = [self._release_call(owner, label) for label, owner in held if owner is not None]
         with contextlib.ExitStack() as stack:  # it runs the last first, and all of them although one fails
             for release in reversed(releases):
                 stack.callback(release)
 
-    def _releasing(self, owner: Any, label: str) -> Callable[[], Any]:
+    def _release_call(self, owner: Any, label: str) -> Callable[[], Any]:
+        if not self.must_release and not hasattr(owner, "release"):
+            return lambda: None  # dropping the object is what remains
         runtime.method(owner, label)
         return functools.partial(runtime.invoke, owner, label)
 
+    def _fetch(self, future: Any) -> list[NDArray[Any]]:
+        """The outputs of a call, by index: nothing promises that what a future gives can be iterated."""
+        result = runtime.invoke(future, "future.get")
+        if hasattr(result, "__len__") and len(result) != self._outputs:
+            raise ZooError(f"future.get gave {len(result)} outputs; the graph has {self._outputs}")
+        return [_copy(runtime.item(result, "future.get", number)) for number in range(self._outputs)]
 
-class _Timed(_Held):
-    """Generation 1 counts the device's time from ``start_timing`` on, one entry an SPA, in milliseconds."""
-
-    def _start(self) -> None:
-        runtime.invoke(self._context, "context.start_timing")
-
-    def device_seconds(self) -> float | None:
-        return float(max(runtime.invoke(self._context, "context.get_infer_time"))) / 1e3
+    def _outputs_of(self, *device: Any) -> list[NDArray[Any]]:
+        """The outputs that the context holds after a synchronous call."""
+        count = int(runtime.invoke(self._context, "context.get_num_outputs"))
+        if count != self._outputs:
+            raise ZooError(f"context.get_num_outputs gave {count}; the graph has {self._outputs} outputs")
+        return [_copy(runtime.invoke(self._context, "context.get_output", number, *device)) for number in range(count)]
 
 
-class AllSpas(_Timed):
+class Asynchronous1(_EngineContext):
     """Generation 1, a call split over all SPAs."""
 
-    needs = ("run_async", "start_timing", "get_infer_time", "release")
+    needs = ("run_async", "release")
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
-        tensors = [runtime.call("tvm.runtime.from_numpy", np.ascontiguousarray(array)) for array in inputs.values()]
-        future = runtime.invoke(self._context, "context.run_async", tensors)
-        return [_copy(runtime.invoke(output, "output.numpy")) for output in runtime.invoke(future, "future.get")]
+        arrays = _own(inputs)  # held until the outputs are here: a tensor may point into them
+        tensors = [runtime.call("tvm.runtime.from_numpy", array) for array in arrays.values()]
+        return self._fetch(runtime.invoke(self._context, "context.run_async", tensors))
 
 
-class OneSpa(_Timed):
+class Synchronous1(_EngineContext):
     """Generation 1 on the SPA ``index`` alone."""
 
-    needs = ("set_input", "executor_run", "get_num_outputs", "get_output", "start_timing", "get_infer_time", "release")
+    needs = ("set_input", "executor_run", "get_num_outputs", "get_output", "release")
 
-    def __init__(self, engine: Any, index: int) -> None:
+    def __init__(self, engine: Any, outputs: int, index: int) -> None:
         self._index = index
-        super().__init__(engine)
+        super().__init__(engine, outputs)
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
+        arrays = _own(inputs)
         device = runtime.call("tvm.device", DEVICE_TYPE, self._index)
-        for name, array in inputs.items():
-            runtime.invoke(self._context, "context.set_input", name, np.ascontiguousarray(array), device)
+        for name, array in arrays.items():
+            runtime.invoke(self._context, "context.set_input", name, array, device)
         runtime.invoke(self._context, "context.executor_run", dev=device)
         runtime.invoke(device, "device.sync")
-        count = runtime.invoke(self._context, "context.get_num_outputs")
-        return [_copy(_array(runtime.invoke(self._context, "context.get_output", i, device))) for i in range(count)]
+        return self._outputs_of(device)
 
 
-class _Untimed(_Held):
-    """Generation 2, whose published interface has neither a time counter nor a release."""
-
-    def device_seconds(self) -> float | None:
-        return None
-
-    def _releasing(self, owner: Any, label: str) -> Callable[[], Any]:
-        # Not published for this generation, so it is called where it exists; dropping the object is what remains.
-        return super()._releasing(owner, label) if hasattr(owner, "release") else lambda: None
-
-
-class Asynchronous2(_Untimed):
-    """Generation 2, a call split over all SPAs."""
+class Asynchronous2(_EngineContext):
+    """Generation 2, a call split over all SPAs. No release is published for it: it is called if it is there."""
 
     needs = ("run_async",)
+    must_release = False
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
-        arrays = [np.ascontiguousarray(array) for array in inputs.values()]
-        future = runtime.invoke(self._context, "context.run_async", arrays)
-        return [_copy(runtime.invoke(output, "output.numpy")) for output in runtime.invoke(future, "future.get")]
+        arrays = _own(inputs)
+        return self._fetch(runtime.invoke(self._context, "context.run_async", list(arrays.values())))
 
 
-class Synchronous2(_Untimed):
+class Synchronous2(_EngineContext):
     """Generation 2, call after call."""
 
     needs = ("set_input", "executor_run", "get_num_outputs", "get_output")
+    must_release = False
 
     def run(self, inputs: Arrays) -> list[NDArray[Any]]:
-        for name, array in inputs.items():
-            runtime.invoke(self._context, "context.set_input", name, np.ascontiguousarray(array))
+        arrays = _own(inputs)
+        for name, array in arrays.items():
+            runtime.invoke(self._context, "context.set_input", name, array)
         runtime.invoke(self._context, "context.executor_run")
-        count = runtime.invoke(self._context, "context.get_num_outputs")
-        return [_copy(_array(runtime.invoke(self._context, "context.get_output", i))) for i in range(count)]
+        return self._outputs_of()
 
 
-def generation(number: int | None, *, spa: int | None = None) -> Generation:
-    """The adapter asked for, or the newest one that can be imported; its modules are loaded and checked. Raises ZooError."""
-    chosen: Generation = Generation2() if (number or runtime.newest_generation() or 1) == 2 else Generation1()
-    if chosen.number == 2 and spa is not None:
+def load_adapter(generation: int | None, *, spa: int | None = None) -> Adapter:
+    """The generation asked for or, for None, the best that can be imported; its modules are loaded and checked. Raises ZooError."""
+    wanted = runtime.installed_generations() or [1] if generation is None else [generation]
+    if generation is None and spa is not None:
+        wanted = [number for number in wanted if number == 1] or wanted
+    chosen = _first_that_loads(wanted)
+    if chosen.generation == 2 and spa is not None:
         raise ZooError(
-            "generation 2 of TecoInference has no way to name an SPA: leave the device option spa out, or ask for generation=1"
+            "generation 2 of TecoInference has no way to name an SPA: leave the device option spa out, or give generation=1"
         )
-    runtime.load(chosen.number)
-    # A version that lacks something says so now, and not after minutes of compiling.
+    # A version that lacks something is reported now, and not after minutes of compiling.
     for needed in chosen.needs:
         runtime.attribute(needed)
     return chosen
 
 
-def _array(output: Any) -> Any:
-    """``get_output`` gives a numpy array in generation 2; generation 1 does not say, and a tensor of its own has ``numpy()``."""
-    return output.numpy() if hasattr(output, "numpy") else output
+def _first_that_loads(generations: Sequence[int]) -> Adapter:
+    first, *others = generations
+    try:
+        runtime.load(first)
+    except ZooError as error:
+        if not others:
+            raise
+        logger.warning("generation %d of TecoInference is not used: %s", first, error)
+        return _first_that_loads(others)
+    return Generation2() if first == 2 else Generation1()
+
+
+def _own(inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Contiguous copies: neither side sees what the other does with its memory."""
+    return {name: np.array(array, order="C", copy=True) for name, array in inputs.items()}
 
 
 def _copy(output: Any) -> NDArray[Any]:
-    return np.array(output, copy=True)
+    """An output is a numpy array, or a tensor whose ``numpy()`` may show the runtime's own memory."""
+    return np.array(output.numpy() if hasattr(output, "numpy") else output, copy=True)

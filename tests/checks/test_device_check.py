@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,13 +17,15 @@ from click.testing import Result
 
 from conftest import PANDA, Zoo
 from zoo.checks import bounds
-from zoo.checks.bounds import card_checks, metric_checks, output_check, output_error, relative_difference
+from zoo.checks.bounds import Check, card_checks, metric_checks, output_check, output_error, relative_difference
+from zoo.checks.compare import Variant, recommended
 from zoo.checks.device import golden_pairs
 from zoo.errors import ScoreError
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard, Reference
 from zoo.registry.catalogue import Catalogue, PluginRecord
 from zoo.registry.markers import hookimpl
+from zoo.settings import RunSettings
 from zoo.testing.toy import write_toy, write_toy_tokenizer
 from zoo_sdaa.testing import Machine, fake_sdaa
 
@@ -206,8 +209,10 @@ def test_verify_compares_with_pytorch_where_it_can(zoo: Zoo) -> None:
     )
     assert result.exit_code == 0, result.stderr
     report = json.loads(REPORT.read_text(encoding="utf-8"))
-    assert [check["name"] for check in report["checks"]] == ["cpu against ONNX Runtime", "ONNX Runtime against PyTorch"]
-    assert report["checks"][1]["deviation"] < 1e-5
+    assert [check["name"] for check in report["checks"]] == [
+        "cpu against ONNX Runtime", "cpu, batches against other batches", "ONNX Runtime against PyTorch"
+    ]  # fmt: skip
+    assert report["checks"][2]["deviation"] < 1e-5
     assert "torch" in report["pairs"][0]
 
 
@@ -277,14 +282,14 @@ def test_verify_checks_the_values_of_the_models_card_and_pairs_only_leaves_them_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--torch",), "needs *.safetensors"),
+        (("--torch",), "--torch) needs *.safetensors"),
         (("--data-path", "nowhere.jsonl"), "nowhere.jsonl: no such file"),
         (("--target", "sda"), "Did you mean 'sdaa'?"),
         (("--output", "no/folder/report.json"), "cannot write no/folder/report.json: there is no folder no/folder"),
     ],
 )
 def test_a_fault_of_verify_is_an_error_that_names_it(verify: Any, arguments: tuple[str, ...], said: str) -> None:
-    if said.startswith("has no"):
+    if said.startswith("--torch"):
         pytest.importorskip("transformers")
     result = verify(*arguments, *(() if "--target" in arguments else ("--target", "cpu")))
     assert result.exit_code == 1
@@ -292,3 +297,92 @@ def test_a_fault_of_verify_is_an_error_that_names_it(verify: Any, arguments: tup
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert not REPORT.exists()
+
+
+def test_quick_scores_a_few_pairs_and_nothing_else(zoo: Zoo, tiny: Path) -> None:
+    result = zoo("verify", "zoo-reranker-tiny", "--target", "cpu", "--quick", "--output", REPORT)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert len(report["pairs"]) == 8
+    assert report["metrics"] == {}
+    assert "torch" not in report["pairs"][0]
+
+
+def test_data_sets_are_cut_to_what_can_be_scored_in_the_time_there_is(verify: Any) -> None:
+    data = bundled("datas") / "mldr-mini" / "data"
+    result = verify("--target", "cpu", "--data-path", data, "--minutes", 0.00001)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert [count["scored"] for count in report["queries"].values()] == [1, 1]
+    assert all(count["there"] > 1 for count in report["queries"].values())
+    assert "1 of " in result.stderr
+    assert not any(check["name"].startswith("the card's mldr-mini") for check in report["checks"])
+
+
+def test_verify_shows_how_far_it_is(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.cli import progress
+
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
+    data = bundled("datas") / "mldr-mini" / "data"
+    shown = verify("--target", "cpu", "--data-path", data, "--limit", 1).stderr
+    assert "pairs on cpu: 1/27" in shown
+    assert "pairs of mldr-mini/en on cpu: 1/" in shown
+    assert "pairs on cpu: " not in verify("--target", "cpu", "--pairs-only", "--progress", "off").stderr
+
+
+PASSES = {
+    "wrong.py": "skip_ops = []\ndef use_passes(ir_module):\n    raise ValueError('no such pass')\n",
+    "exact.py": "skip_ops = ['Div', 'MatMul', 'Mul', 'ReduceSum']\ndef use_passes(ir_module):\n    return ir_module\n",
+}
+
+
+def test_verify_compares_pass_modules_and_recommends_one(verify: Any, tmp_path: Path) -> None:
+    for name, content in PASSES.items():
+        Path(name).write_text(content, encoding="utf-8")
+    given = ("--pass-path", "default", "--pass-path", "wrong.py", "--pass-path", "exact.py")
+    with fake_sdaa(tmp_path / "fake", Machine(device_seconds=0.3)) as fake:
+        result = verify("--target", "sdaa", "--pairs-only", *given)
+        builds = len(fake.events("build"))
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    by_default, wrong, exact = report["compared"]
+    assert [row["value"] for row in report["compared"]] == ["default", "wrong.py", "exact.py"]
+    assert "no such pass" in wrong["error"]
+    assert not wrong["passed"]
+    assert exact["output_error"] < by_default["output_error"]
+    assert report["recommended"] == "exact.py", "as fast as the default, and nearer"
+    assert report["device"]["options"]["pass_path"] == "exact.py"
+    assert report["checks"][0]["deviation"] == exact["output_error"]
+    assert builds == 2
+    assert "recommended" in result.stdout
+    assert result.stdout.splitlines()[-1] == "passed"
+
+
+def test_a_single_pass_module_that_fails_fails_the_command(verify: Any, tmp_path: Path) -> None:
+    Path("wrong.py").write_text(PASSES["wrong.py"], encoding="utf-8")
+    with fake_sdaa(tmp_path / "fake"):
+        result = verify("--target", "sdaa", "--pass-path", "wrong.py")
+    assert result.exit_code == 1
+    assert "no such pass" in result.stderr
+    assert not REPORT.exists()
+
+
+def measured(value: str, speed: float, error: float, *, bound: float = 0.01) -> Variant:
+    side: Any = SimpleNamespace(facts={"pairs_per_second": speed})
+    check = Check(name="x", measured=0.0, reference=0.0, deviation=error, bound=bound)
+    return Variant(settings=RunSettings(model="m"), option="pass_path", value=value, side=side, checks=[check])
+
+
+@pytest.mark.parametrize(
+    ("rows", "best"),
+    [
+        ([("fast", 100, 0.005), ("exact", 80, 0.001)], "fast"),
+        ([("fast", 100, 0.005), ("exact", 96, 0.001)], "exact"),
+        ([("fastest", 200, 0.02), ("slow", 10, 0.009)], "slow"),
+        ([("a", 100, 0.02), ("b", 100, math.nan)], None),
+    ],
+    ids=["speed counts first", "equal speed: the error", "a bound is exceeded", "none is inside its bound"],
+)
+def test_what_is_recommended(rows: list[tuple[str, float, float]], best: str | None) -> None:
+    found = recommended([measured(*row) for row in rows])
+    assert (found.value if found else None) == best

@@ -98,7 +98,7 @@ def test_literals_are_parsed_and_never_evaluated(zoo: Zoo, tmp_path: Path) -> No
         ("[['a', 1]]", "a int where a text belongs"),
         ("[]", "holds no pair"),
         ('{"query": "a"}', "lacks the key 'passage'"),
-        ("just a text", "is no pair"),
+        ("just a text", "is not a pair"),
         ("a\tb\tc", "3 tab-separated column(s), not 2"),
         ('["a", "\\ud800"]', "half of a surrogate pair"),
         ("[['\\U0000dfff', 'a']]", "half of a surrogate pair"),
@@ -244,7 +244,7 @@ def test_a_file_that_is_no_onnx_model_is_an_error(zoo: Zoo, tiny: Path) -> None:
     Path("model.onnx").write_bytes(b"not a model")
     result = zoo("run", MODEL, "--ckpt", "model.onnx", "--config-path", tiny, "--target", "cpu")
     assert result.exit_code == 1
-    assert "cannot open model.onnx" in result.stderr
+    assert "model.onnx: is not an ONNX file" in result.stderr
 
 
 def test_debug_shows_the_traceback_of_a_fault(zoo: Zoo) -> None:

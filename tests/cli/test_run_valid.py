@@ -91,7 +91,7 @@ def test_json_holds_the_whole_report_and_equals_the_file(zoo: Zoo, data: Path) -
     assert report["eval_metric"] == found["reranked"]["ndcg@10"]
     assert found["difference"]["mrr@10"] == round(found["reranked"]["mrr@10"] - found["first_stage"]["mrr@10"], 5)
     assert set(found["per_query"]) == set(small.QUERIES)
-    for name in ("corpus.jsonl", "test_queries.jsonl", "test_qrels.jsonl", "en-test.json"):
+    for name in ("corpus", "queries", "judgements", "first stage"):
         assert re.fullmatch("[0-9a-f]{64}", report["settings"][f"en-test {name}"])
     assert report["timing"]["pairs"] == small.PAIRS
     assert report["settings"]["batch size"] == "auto"  # the CPU says what fits
@@ -203,7 +203,7 @@ def test_a_fault_in_the_data_is_told_before_the_model_is_opened(zoo: Zoo, data: 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--mode", "single", "--top-k", "5"], "--top-k belongs to --mode valid"),
+        (["--mode", "single", "--top-k", "5"], "--top-k belongs to --mode valid and --mode multi"),
         (["--mode", "single", "--long-doc", "max"], "--long-doc belongs to --mode valid"),
         (["--dataset", "mldr-mini"], "--dataset belongs to --mode valid"),
         (["--mode", "valid", "--data-path", "-"], "--data-path - belongs to --mode single"),
@@ -232,7 +232,7 @@ def test_an_option_that_does_not_fit_is_a_usage_error(args: list[str], says: str
         (["--dataset", "mldr-mini/ez"], "Known: en, zh"),
         (["--split", "dev"], "there is no split"),
         (["--candidates", "nowhere.json", "--languages", "en"], "nowhere.json: no such file"),
-        (["--candidates", ".", "--languages", "en"], "the folder has no en-test.json"),
+        (["--candidates", ".", "--languages", "en"], "has no en-test.json"),
         (["--data-path", "nowhere"], "no such folder"),
     ],
 )

@@ -116,9 +116,16 @@ DAMAGES = {
     "qrels: unknown query": Damage(
         M, QRELS, line(1, '{"qid": "q8", "docid": "p1", "relevance": 1}'), "the query 'q8'", 1
     ),
-    "qrels: unknown passage": Damage(
-        M, QRELS, line(1, '{"qid": "q1", "docid": "p8", "relevance": 1}'), "the passage 'p8'", 1
+    "qrels: no passage of the corpus": Damage(
+        M, QRELS, lambda _: b'{"qid": "q1", "docid": "p8", "relevance": 1}', "the passage 'p8'", 1
     ),
+    "qrels: a key twice": Damage(
+        M, QRELS, line(1, '{"qid": "q1", "docid": "p1", "relevance": 1, "relevance": 0}'), "'relevance' is there twice", 1
+    ),
+    "corpus: a key twice": Damage(
+        M, CORPUS, line(2, '{"id": "p2", "text": "a", "text": "b"}'), "the key 'text' is there twice", 2
+    ),
+    "queries: a raw TAB in a text": Damage(M, QUERIES, line(2, '{"id": "q2", "text": "a\tb"}'), "is not JSON", 2),
     "qrels: a pair twice": Damage(
         M, QRELS, insert(2, '{"qid": "q1", "docid": "p1", "relevance": 0}'), "a second time", 2
     ),
@@ -130,11 +137,11 @@ DAMAGES = {
     "first stage: a list": Damage(M, STAGE, lambda _: b"[]", "no JSON object"),
     "first stage: other data set": Damage(M, STAGE, put("eval_name", "beir"), "'eval_name' is 'beir'"),
     "first stage: other language": Damage(M, STAGE, put("dataset_name", "zh"), "'dataset_name' is 'zh'"),
-    "first stage: other split": Damage(M, STAGE, put("split", "dev"), "--split dev"),
+    "first stage: other split": Damage(M, STAGE, put("split", "dev"), "(`split` dev)"),
     "first stage: already reranked": Damage(M, STAGE, put("reranker_name", "bge"), "already reranked"),
     "first stage: no retriever": Damage(M, STAGE, drop("model_name"), "lacks 'model_name'"),
     "first stage: no results": Damage(M, STAGE, put("search_results", {}), "at least one query"),
-    "first stage: results are a list": Damage(M, STAGE, put("search_results", []), "is no object"),
+    "first stage: results are a list": Damage(M, STAGE, put("search_results", []), "is not an object"),
     "first stage: NaN": Damage(M, STAGE, replace("6.25", "NaN"), "has NaN", 10),
     "first stage: infinity": Damage(M, STAGE, replace("6.25", "Infinity"), "has Infinity", 10),
     "first stage: overflows": Damage(M, STAGE, replace("6.25", "1e999"), "not a finite number", 10),
@@ -146,15 +153,15 @@ DAMAGES = {
     # BEIR
     "BEIR qrels: two columns": Damage(B, "small/qrels/test.tsv", line(2, "q1\tp1"), "has 2 tab-separated", 2),
     "BEIR qrels: blanks for tabs": Damage(B, "small/qrels/test.tsv", line(2, "q1 p1 1"), "has 1 tab-separated", 2),
-    "BEIR qrels: score is a word": Damage(B, "small/qrels/test.tsv", line(2, "q1\tp1\tyes"), "no whole number", 2),
+    "BEIR qrels: score is a word": Damage(B, "small/qrels/test.tsv", line(2, "q1\tp1\tyes"), "is not a whole number", 2),
     "BEIR qrels: header again": Damage(
         B, "small/qrels/test.tsv", insert(3, "query-id\tcorpus-id\tscore"), "repeats the header", 3
     ),
     "BEIR corpus: key of another layout": Damage(B, "small/corpus.jsonl", line(1, '{"id": "p1", "text": ""}'), "_id", 1),
     # TREC
     "TREC run: five columns": Damage(T, "small/run.txt", line(1, "q1 Q0 p2 1 7.5"), "has 5 blank-separated", 1),
-    "TREC run: score is nan": Damage(T, "small/run.txt", line(1, "q1 Q0 p2 1 nan x"), "is not finite", 1),
-    "TREC run: score is a word": Damage(T, "small/run.txt", line(1, "q1 Q0 p2 1 high x"), "is no number", 1),
+    "TREC run: score is nan": Damage(T, "small/run.txt", line(1, "q1 Q0 p2 1 nan x"), "is not a finite number", 1),
+    "TREC run: score is a word": Damage(T, "small/run.txt", line(1, "q1 Q0 p2 1 high x"), "is not a finite number", 1),
     "TREC run: a passage twice": Damage(T, "small/run.txt", line(2, "q1 Q0 p2 2 6.5 x"), "a second time", 2),
     "TREC run: unknown passage": Damage(T, "small/run.txt", line(1, "q1 Q0 p9 1 7.5 x"), "the passage 'p9'", 1),
     "TREC qrels: three columns": Damage(T, "small/qrels.txt", line(1, "q1 p1 1"), "has 3 blank-separated", 1),

@@ -85,7 +85,7 @@ def test_the_first_stage_names_the_data_set_where_the_user_does_not(tmp_path: Pa
     path = small.mldr(tmp_path)
     copy = path.parent.rename(tmp_path / "a-copy") / "data"
     assert opened(copy)[0].dataset == "mldr"
-    with pytest.raises(ZooError, match="'eval_name' is 'mldr' where 'mine' is expected"):
+    with pytest.raises(ZooError, match="'eval_name' is 'mldr', and 'mine' is expected"):
         opened(copy, dataset="mine")
 
 
@@ -107,7 +107,7 @@ def test_two_first_stages_are_not_chosen_between(tmp_path: Path) -> None:
             tmp_path / "mldr" / "search_results" / retriever / "NoReranker" / "en-test.json",
             small.first_stage("mldr", "en", model_name=retriever),
         )
-    with pytest.raises(ZooError, match=r"more than one first-stage file.*--candidates"):
+    with pytest.raises(ZooError, match=r"more than one first-stage file.*`candidates`"):
         opened(path)
     [collection] = opened(path, candidates=tmp_path / "mldr" / "search_results" / "bm25")
     assert collection.retriever == "bm25"
@@ -196,7 +196,7 @@ def test_without_the_extra_the_ways_out_are_named(tmp_path: Path, monkeypatch: p
     path = small.mldr(tmp_path)
     (tmp_path / "mldr" / "en-test.json").unlink()
     monkeypatch.setitem(sys.modules, "bm25s", None)
-    with pytest.raises(NotInstalledError, match=r"--candidates FILE.*pip install 'zoo-runner\[bm25\]'"):
+    with pytest.raises(NotInstalledError, match=r"`candidates`.*pip install 'zoo-runner\[bm25\]'"):
         opened(path, work=tmp_path / "out")
 
 
@@ -292,7 +292,7 @@ def test_mldr_comes_from_a_mirror_and_then_from_the_cache(mirror: str, tmp_path:
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     nothing = fetch("offline")
-    assert "cannot be had from the Hugging Face cache (offline)" in nothing.stderr
+    assert "is not available from the Hugging Face cache (offline)" in nothing.stderr
     online = fetch("online")
     assert online.stdout.strip() == small.PASSAGES["p1"], online.stderr
     cached = fetch("offline")

@@ -76,7 +76,7 @@ def test_a_journal_of_other_settings_is_refused_with_the_difference(tmp_path: Pa
     with journal(path) as first:
         first.append("a", SCORES)
     before = path.read_bytes()
-    with pytest.raises(ZooError, match=r"batch size: 2 in the journal, 4 now\n.*--overwrite.*--output") as caught:
+    with pytest.raises(ZooError, match=r"batch size: 2 in the journal, 4 now\n.*`overwrite`.*`output`") as caught:
         journal(path, {"model": "m", "batch size": 4})
     assert "model" not in str(caught.value)
     assert path.read_bytes() == before
@@ -101,7 +101,7 @@ def test_damage_before_the_last_line_is_an_error_with_its_line(line: str, tmp_pa
         first.append("b", SCORES)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:1], line + "\n", *lines[2:]]))
-    with pytest.raises(ZooError, match=r"line 2: .*--overwrite"):
+    with pytest.raises(ZooError, match=r"line 2: .*`overwrite`"):
         journal(path)
 
 

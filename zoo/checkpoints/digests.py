@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from zoo.errors import ZooError
+from zoo.files import atomic_write, make_folder
 
 BLOCK = 1 << 20
 
@@ -56,16 +58,16 @@ class Digests:
 
     def _save(self) -> None:
         """Best effort: without the memo a file is read again, which costs time and nothing else."""
-        partial = self._memo.with_name(f"{self._memo.name}.{os.getpid()}.partial")
-        try:
-            self._memo.parent.mkdir(parents=True, exist_ok=True)
-            known = {**_read(self._memo), **self._known}
-            here = {path: entry for path, entry in known.items() if Path(path).exists()}
-            partial.write_text(json.dumps(here), encoding="utf-8")
-            partial.replace(self._memo)
-        except OSError:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        known = {**_read(self._memo), **self._known}
+        with suppress(ZooError), atomic_write(make_folder(self._memo.parent) / self._memo.name, quiet=True) as handle:
+            json.dump({path: entry for path, entry in known.items() if _is_there(path)}, handle)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # in a folder that is closed to this user, or no path at all
+        return False
 
 
 def _stamp(path: Path) -> list[object]:
@@ -76,7 +78,7 @@ def _stamp(path: Path) -> list[object]:
 def _read(memo: Path) -> dict[str, list[object]]:
     try:
         content = json.loads(memo.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     entries = content if isinstance(content, dict) else {}
     return {path: known for path, known in entries.items() if isinstance(known, list) and len(known) == 5}

@@ -127,7 +127,7 @@ def _progress(place: Path) -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = not logger.isEnabledFor(logging.INFO)
-    if are_progress_bars_disabled() or (sys.stderr.isatty() and not quiet):
+    if are_progress_bars_disabled() or (sys.stderr is not None and sys.stderr.isatty() and not quiet):
         yield
         return
     done = threading.Event()

@@ -6,13 +6,20 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.checkpoints.onnx_files import read_onnx
 from zoo.errors import InputError, ZooError
+from zoo.files import is_plain_name, reason
+from zoo.strict_json import keys_once, read_object
 
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """Files that a folder to run from has beside the model file."""
+LARGEST_HEADER = 100_000_000
+"""Bytes: the bound that the safetensors library sets."""
 ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
 FORMS = (
     ("model.safetensors", "model.safetensors.index.json", "*.safetensors"),
@@ -22,7 +29,7 @@ FORMS = (
 
 
 def onnx_file(folder: Path) -> Path | None:
-    """The exported model inside a checkpoint folder, where there is one."""
+    """The exported model inside a checkpoint folder, if there is one."""
     return next((folder / place for place in ONNX_PLACES if (folder / place).is_file()), None)
 
 
@@ -50,33 +57,65 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(index, None, f"is no index of weights: {type(error).__name__}") from error
-    absent = [name for name in names if not (index.parent / name).is_file()]
+    names = read_object(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(index, None, "is not an index of weights: 'weight_map' must name a file for each tensor")
+    shards = sorted(set(names.values()))
+    for name in shards:
+        if not is_plain_name(name):
+            raise InputError(
+                index, None, f"names the file '{name}', which is outside its folder; such a file is not opened"
+            )
+    absent = [name for name in shards if not (index.parent / name).is_file()]
     if absent:
         raise ZooError(f"{index.parent} lacks {', '.join(absent)}, which {index.name} names")
-    return [index.parent / name for name in names]
+    return [index.parent / name for name in shards]
 
 
 def float32_bytes(folder: Path) -> int:
     """Bytes the checkpoint's weights take in float32."""
     total = 0
     for path in weight_files(folder):
-        total += _safetensors_float32(path) if path.suffix == ".safetensors" else path.stat().st_size
+        total += 4 * _elements(path) if path.suffix == ".safetensors" else path.stat().st_size
     return total
 
 
-def _safetensors_float32(path: Path) -> int:
-    """4 bytes an element, counted from the header (8 bytes of length, then JSON)."""
+def _elements(path: Path) -> int:
+    return sum(math.prod(tensor.shape) for tensor in safetensors_header(path).values())
+
+
+class StoredTensor(msgspec.Struct, frozen=True):
+    """One entry of a safetensors header."""
+
+    dtype: str
+    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+    data_offsets: tuple[int, int]
+
+
+def safetensors_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by name: 8 bytes of the header's length, then JSON. Raises InputError if it is not whole."""
     try:
         with path.open("rb") as handle:
-            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        return sum(4 * math.prod(shape) for shape in shapes)
-    except (ValueError, OverflowError, MemoryError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, None, "is no safetensors file, or not a whole one") from error
+            size = handle.seek(0, 2)
+            handle.seek(0)
+            length = int.from_bytes(handle.read(8), "little")
+            if size < 8 or length > min(size - 8, LARGEST_HEADER):
+                raise InputError(path, None, "is not a safetensors file, or not a whole one: its header is cut off")
+            content = json.loads(handle.read(length), object_pairs_hook=keys_once)
+        if not isinstance(content, dict):
+            raise ValueError("its header is not an object")
+        content.pop("__metadata__", None)
+        tensors = msgspec.convert(content, dict[str, StoredTensor])
+    except OSError as error:
+        raise InputError(path, None, f"cannot be read: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, None, f"is not a safetensors file, or it is damaged: {error}") from error
+    ends = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
+    if ends > size - 8 - length:
+        raise InputError(
+            path, None, f"is cut off: its tensors take {ends:,} bytes, and {size - 8 - length:,} are there"
+        )
+    return tensors
 
 
 def model_files(model: Path) -> list[Path]:

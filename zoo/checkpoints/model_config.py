@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from zoo.errors import InputError
+from zoo.strict_json import read_object
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 def read_config(folder: Path) -> ModelConfig:
     """The config.json in ``folder``. Raises InputError naming the key whose value has another type than it should."""
     path = folder / "config.json"
-    config = checked(read_json_object(path), ModelConfig, path)
+    config = checked(read_object(path), ModelConfig, path)
     if config.position_limit < 1:
         raise InputError(
             path,
@@ -78,19 +78,6 @@ def read_config(folder: Path) -> ModelConfig:
             f"pad_token_id is {config.pad_token_id}",
         )
     return config
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises InputError if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise InputError(path, None, f"is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "is not a JSON object")
-    return content
 
 
 def checked(content: object, kind: type[T], path: Path) -> T:

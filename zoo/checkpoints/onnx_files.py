@@ -11,9 +11,10 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from zoo.errors import InputError
+from zoo.files import is_plain_name, reason
 
 DEEPEST = 32
 """Graphs inside attributes of nodes, inside graphs."""
@@ -53,16 +54,18 @@ def read_onnx(path: Path) -> OnnxFile:
             content = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         _model(memoryview(content), found)
     except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
+        raise InputError(path, None, f"cannot be read: {reason(error)}") from error
     except (ValueError, IndexError) as error:
         raise InputError(path, None, f"is not an ONNX file, or it is damaged: {error}") from error
     if not found.nodes:
         raise InputError(path, None, "is not an ONNX file: it has no graph")
     for name in found.external:
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or "\\" in name or not name:
+        # As the file writes it, before links are followed: those of the hub's snapshots lead outside, and are the user's own.
+        if not all(is_plain_name(part) for part in name.removeprefix("./").split("/")):
             raise InputError(
-                path, None, f"keeps its weights in '{name}', which is outside its folder; such a file is not opened"
+                path,
+                None,
+                f"keeps its weights in {name!r:.200}, which is outside its folder; such a file is not opened",
             )
     return found
 

@@ -17,6 +17,7 @@ from zoo.checkpoints import download
 from zoo.checkpoints.download import hub_endpoint
 from zoo.checkpoints.files import has_pickled, has_safetensors, onnx_file, weight_files
 from zoo.errors import ZooError
+from zoo.files import reason, system_faults
 from zoo.paths import zoo_home
 from zoo.registry.architecture import Requirements
 from zoo.registry.card import COMMIT, ModelCard
@@ -65,7 +66,8 @@ Source = Callable[[ModelCard, CheckpointRequest], "Path | str"]
 def find_checkpoint(card: ModelCard, request: CheckpointRequest, config_path: Path | None = None) -> Checkpoint:
     """The first source that has what ``request`` says. A ``config_path`` is used or refused, never passed over."""
     if config_path is not None:
-        lacks = request.lacks(config_path)
+        with system_faults():
+            lacks = request.lacks(config_path)
         if lacks:
             wanted = " and ".join(request.requires.files) or "any files"
             raise ZooError(
@@ -124,7 +126,11 @@ def _sources(card: ModelCard) -> Iterator[tuple[str, Source]]:
 
 
 def _folder(folder: Path, request: CheckpointRequest) -> Path | str:
-    return f"{folder} {lacks}" if (lacks := request.lacks(folder)) else folder
+    try:
+        lacks = request.lacks(folder)
+    except OSError as error:  # another user's folder
+        return f"{folder} cannot be read: {reason(error)}"
+    return f"{folder} {lacks}" if lacks else folder
 
 
 def is_offline(asked: bool) -> bool:
@@ -174,8 +180,9 @@ def _complete(folder: Path | str, request: CheckpointRequest) -> Path | str:
     """``folder`` unless something is missing: a snapshot exists from its first file on."""
     if isinstance(folder, str):
         return folder
-    if lacks := request.lacks(folder):
-        return f"{folder} {lacks}"
+    answer = _folder(folder, request)
+    if isinstance(answer, str):
+        return answer
     if request.weights and not onnx_file(folder):
         try:
             weight_files(folder)

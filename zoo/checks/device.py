@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
@@ -24,96 +23,138 @@ from zoo.checks.bounds import (
     golden_checks,
     metric_checks,
     output_check,
-    torch_scores,
 )
+from zoo.checks.compare import Variant, recommended, variants
 from zoo.checks.machine import examine
+from zoo.checks.side import Shown, Side, affordable, open_side
 from zoo.errors import NotInstalledError, ZooError
-from zoo.evaluation.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
-from zoo.evaluation.metrics import MAIN, MetricHooks
-from zoo.evaluation.rerank import collect, rerank
+from zoo.evaluation.datasets import MINIATURE, DataRequest, find_layouts, open_collections
+from zoo.evaluation.metrics import MAIN
 from zoo.pairs import read_pairs
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard
 from zoo.registry.catalogue import Catalogue
-from zoo.registry.participants import Participant
-from zoo.registry.stages import Pipeline
-from zoo.reranker import Reranker
-from zoo.scoring.scorer import RunStats, Scorer
 from zoo.settings import RunSettings
-from zoo.types import Encodings, Head, Pair
+from zoo.types import Pair
 
 logger = logging.getLogger(__name__)
 
 PAIRS = "verify.jsonl"
 DEMO_LINES = 2
 """The bundled pairs begin with the demo's."""
+QUICK_PAIRS = 8
+MINUTES = 10.0
+"""How long the data sets may take on a side, if the user does not say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """The scores and metrics of one device."""
+class VerifyRequest:
+    """What to compare on. ``data_path`` is a file of pairs or the folder of a labelled data set; None is what is bundled.
 
-    scores: list[float]
-    metrics: dict[str, Mapping[str, float]]
-    """By data set and language, as a card's references name them."""
-    facts: dict[str, Any]
-    encodings: Encodings
-    reversed: list[float]
-    """The scores of the pairs in reversed order, one a batch if the session takes that, put back in order."""
-    exact: list[float] | None = None
-    """PyTorch's scores of the same encodings, where it was asked as well."""
-    exact_metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    ``torch`` None compares with PyTorch if it and the weights are there. ``minutes`` bounds the data sets: they are cut to as many
+    queries as are expected to take so long, unless ``limit`` says how many there are to be. ``quick`` is a few pairs, and no more.
+    ``compare`` is a device option and the values of it that are compared.
+    """
+
+    data_path: str | None = None
+    torch: bool | None = None
+    pairs_only: bool = False
+    quick: bool = False
+    limit: int | None = None
+    minutes: float = MINUTES
+    compare: tuple[str, tuple[str, ...]] | None = None
 
 
 def verify(
     catalogue: Catalogue,
     settings: RunSettings,
-    data_path: str | None,
-    *,
-    torch: bool | None,
-    pairs_only: bool,
-    limit: int | None,
+    request: VerifyRequest,
+    shown: Shown = lambda items, total, label: items,
 ) -> dict[str, Any]:
     """Score, compare, report; the report's ``passed`` is the verdict. Raises ZooError if something cannot be run at all."""
     named = resolve(catalogue, settings.model, offline=settings.offline)
     card, settings = named.card, replace(settings, model=named.name)  # of one revision for the device and the CPU
-    if torch:
+    if request.torch:
         _need_torch()
-    folder = Path(data_path) if data_path and Path(data_path).is_dir() else None
-    own_pairs = None if folder else data_path
-    pairs = golden_pairs(own_pairs)
+    folder = Path(request.data_path) if request.data_path and Path(request.data_path).is_dir() else None
+    own_pairs = None if folder else request.data_path
+    pairs = golden_pairs(own_pairs)[: QUICK_PAIRS if request.quick else None]
     published = [] if own_pairs else [Pair(golden.query, golden.passage) for golden in card.golden]
     pairs += published
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as work:
-        request = DataRequest(data_path=folder, limit=limit, offline=settings.offline, work=Path(work))
+        data = DataRequest(data_path=folder, limit=request.limit, offline=settings.offline, work=Path(work))
+        pairs_only = request.pairs_only or request.quick
         wanted = not pairs_only and (folder is not None or (own_pairs is None and _on_miniature(card)))
-        collections = open_collections(find_layouts(request), request) if wanted else []
-        device = _score(catalogue, settings, pairs, collections)
-        reference = _score(catalogue, _on_cpu(settings), pairs, collections, torch=torch, exact=True)
-    name = device.facts["name"]
-    precision = device.facts["precision"]
-    checks = [
-        output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, precision),
-        # Both sides share the model's stages: what they get wrong in a padded batch shows only beside another batch.
-        output_check(f"{name}, batches against other batches", device.scores, device.reversed, precision),
-    ]
+        whole = open_collections(find_layouts(data), data) if wanted else []
+        # The device comes first, so that one that does not work is an error at once.
+        measured = variants(settings, request.compare)
+        for variant in measured:
+            _score_pairs(catalogue, variant, pairs, shown)
+        working = [variant for variant in measured if variant.side]
+        sides = [variant.side for variant in working if variant.side]
+        if not sides:
+            raise ZooError(measured[0].error)
+        with open_side(catalogue, _on_cpu(settings), shown) as reference:
+            reference.score_pairs(pairs)
+            if _in_torch(reference.reranker.checkpoint.folder, False if request.quick else request.torch):
+                reference.score_pairs_in_torch()
+            collections = whole
+            if request.limit is None:
+                collections = affordable(whole, [*sides, reference], 60 * request.minutes)
+            for collection in collections:
+                reference.judge(collection)
+        if collections:
+            for variant, side in zip(working, sides, strict=True):
+                with open_side(catalogue, variant.settings, shown, side):
+                    for collection in collections:
+                        side.judge(collection)
+    queries = {
+        f"{part.dataset}/{part.language}": {"scored": len(part.candidates), "there": len(every.candidates)}
+        for part, every in zip(collections, whole, strict=True)
+    }
+    on_card = set() if own_pairs else {DEMO}
+    if request.limit is None:
+        on_card.update(name for name, count in queries.items() if count["scored"] == count["there"])
+    for variant, side in zip(working, sides, strict=True):
+        variant.checks = list(_checks(card, side, reference, on_card))
+    return _report(catalogue, settings, pairs, measured, reference, queries)
+
+
+def _score_pairs(catalogue: Catalogue, variant: Variant, pairs: Sequence[Pair], shown: Shown) -> None:
+    """One of several variants that fails is reported, and the others are compared; a single one fails the command."""
+    try:
+        with open_side(catalogue, variant.settings, shown) as side:
+            side.score_pairs(pairs)
+    except ZooError as error:
+        if not variant.option:
+            raise
+        logger.warning("%s=%s cannot be compared: %s", variant.option, variant.value, error)
+        variant.error = str(error)
+    else:
+        variant.side = side
+
+
+def _checks(card: ModelCard, device: Side, reference: Side, on_card: set[str]) -> Iterator[Check]:
+    """``on_card`` are the data sets whose results the card's own values are for."""
+    name, precision = device.name, device.reranker.precision
+    yield output_check(f"{name} against ONNX Runtime", device.scores, reference.scores, precision)
+    # Both sides share the model's stages: what they get wrong in a padded batch shows only beside another batch.
+    yield output_check(f"{name}, batches against other batches", device.scores, device.reversed, precision)
     if reference.exact is not None:
-        checks.append(output_check("ONNX Runtime against PyTorch", reference.scores, reference.exact, "fp32"))
-    if own_pairs is None:
-        demo = {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
-        checks += card_checks(card, DEMO, demo)
-        checks += golden_checks(card, device.scores[len(pairs) - len(published) :])
-    for dataset, metrics in device.metrics.items():
-        checks += metric_checks(
-            f"{name} against ONNX Runtime, {dataset}", metrics, reference.metrics[dataset], DEVICE_METRIC_BOUND, [MAIN]
+        yield output_check("ONNX Runtime against PyTorch", reference.scores, reference.exact, "fp32")
+    if DEMO in on_card:
+        yield from golden_checks(card, device.scores[len(device.scores) - len(card.golden) :])
+        yield from card_checks(
+            card, DEMO, {f"score@{line}": device.scores[line - 1] for line in range(1, DEMO_LINES + 1)}
         )
+    for dataset, metrics in device.metrics.items():
+        against = f"{name} against ONNX Runtime, {dataset}"
+        yield from metric_checks(against, metrics, reference.metrics[dataset], DEVICE_METRIC_BOUND, [MAIN])
         if dataset in reference.exact_metrics:
-            against = f"ONNX Runtime against PyTorch, {dataset}"
-            exact = reference.exact_metrics[dataset]
-            checks += metric_checks(against, reference.metrics[dataset], exact, TORCH_METRIC_BOUND, [MAIN])
-        if limit is None:  # the card's values are for all queries
-            checks += card_checks(card, dataset, metrics)
-    return _report(catalogue, settings, pairs, device, reference, checks)
+            against, exact = f"ONNX Runtime against PyTorch, {dataset}", reference.exact_metrics[dataset]
+            yield from metric_checks(against, reference.metrics[dataset], exact, TORCH_METRIC_BOUND, [MAIN])
+        if dataset in on_card:
+            yield from card_checks(card, dataset, metrics)
 
 
 def _on_miniature(card: ModelCard) -> bool:
@@ -132,84 +173,14 @@ def golden_pairs(data_path: str | None) -> list[Pair]:
     return pairs
 
 
-def _score(
-    catalogue: Catalogue,
-    settings: RunSettings,
-    pairs: Sequence[Pair],
-    collections: Sequence[Collection],
-    *,
-    torch: bool | None = None,
-    exact: bool = False,
-) -> Scored:
-    with Reranker.from_settings(settings, catalogue) as reranker:
-        pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()))
-        encodings = pipeline.preprocess(pairs)
-        with reranker.exclusive(pipeline=pipeline) as scorer:
-            started = time.perf_counter()
-            scores = [score for _, score in scorer.score(pairs)]
-            metrics = {f"{c.dataset}/{c.language}": judge_all(scorer, c, reranker.max_length) for c in collections}
-            facts = _facts(reranker, scorer.stats, time.perf_counter() - started)
-        with reranker.exclusive(pipeline=pipeline, batch_size=1) as scorer:
-            backwards = [score for _, score in scorer.score(reversed(pairs))][::-1]
-        scored = Scored(scores=scores, metrics=metrics, facts=facts, encodings=encodings, reversed=backwards)
-        folder, head = reranker.checkpoint.folder, reranker.artifact.head if reranker.artifact else {}
-        if not exact or not _in_torch(folder, torch):
-            return scored
-        logger.info("scoring in PyTorch")
-        return replace(
-            scored,
-            exact=torch_scores(folder, encodings, head),
-            exact_metrics={f"{c.dataset}/{c.language}": judge_in_torch(pipeline, folder, head, c) for c in collections},
-        )
-
-
-def judge_all(scorer: Scorer, collection: Collection, max_length: int) -> Mapping[str, float]:
-    """The metrics of a collection reranked whole."""
-    logger.info("reranking %s %s: %d pairs", collection.dataset, collection.label, collection.pairs)
-    scores, _ = collect(collection, rerank(scorer, collection, "truncate", max_length))
-    return scorer.pipeline.evaluate(scores, collection.qrels).metrics
-
-
-def judge_in_torch(pipeline: Pipeline, folder: Path, head: Head, collection: Collection) -> Mapping[str, float]:
-    """The same metrics from PyTorch's own scores of the same encodings."""
-    names = [(query, passage) for query, passages in collection.candidates.items() for passage in passages]
-    pairs = [Pair(collection.queries[query], collection.passages[passage]) for query, passage in names]
-    reranked: dict[str, dict[str, float]] = {query: {} for query in collection.candidates}
-    for (query, passage), score in zip(names, torch_scores(folder, pipeline.preprocess(pairs), head), strict=True):
-        reranked[query][passage] = score
-    return pipeline.evaluate(reranked, collection.qrels).metrics
-
-
 def _on_cpu(settings: RunSettings) -> RunSettings:
     """The same model by ONNX Runtime in float32; an engine file is the device's alone, so there the checkpoint is exported."""
     ckpt = settings.ckpt if settings.ckpt and settings.ckpt.suffix == ".onnx" else None
     return replace(settings, target="cpu", precision="fp32", ckpt=ckpt, device_options={})
 
 
-def _facts(reranker: Reranker, stats: RunStats, seconds: float) -> dict[str, Any]:
-    artifact = reranker.artifact
-    return {
-        "name": reranker.device_name,
-        "precision": reranker.precision,
-        **({"precision_reason": reranker.precision_reason} if reranker.precision_reason else {}),
-        "details": reranker.device_details(),
-        "model_file": artifact.model.name if artifact else "none",
-        "origin": artifact.origin if artifact else "none",
-        "plugins": reranker.pipeline.owners,
-        "max_length": reranker.max_length,
-        "batches": stats.batches,
-        "seconds": round(seconds, 6),
-        "device_seconds": reranker.session.device_seconds,
-        "pairs_per_second": round(stats.pairs / seconds, 3),
-        # Tecorigin counts rows that only fill the last batch as samples; we do not.
-        "vendor_samples_per_second": round(stats.batches * (reranker.session.shape_rule.rows or 0) / seconds, 3)
-        or None,
-        "passages_truncated": stats.passages_truncated,
-    }
-
-
 def _in_torch(folder: Path, asked: bool | None) -> bool:
-    """Whether PyTorch is asked for or can be had. Raises ZooError where it is asked for and the weights are not there."""
+    """Whether PyTorch is asked for or is available. Raises ZooError if it is asked for and the weights are not there."""
     weights = any(folder.glob("*.safetensors"))
     if asked and not weights:
         raise ZooError(
@@ -231,11 +202,15 @@ def _report(
     catalogue: Catalogue,
     settings: RunSettings,
     pairs: Sequence[Pair],
-    device: Scored,
-    reference: Scored,
-    checks: Sequence[Check],
+    measured: Sequence[Variant],
+    reference: Side,
+    queries: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    exact = reference.exact
+    best = recommended(measured)
+    about = best or next(variant for variant in measured if variant.side)
+    device, checks, exact = about.side, about.checks, reference.exact
+    assert device is not None
+    comparison = {"compared": [variant.report for variant in measured], "recommended": best.value if best else None}
     rows = zip(pairs, device.encodings.rows, device.scores, reference.scores, strict=True)
     return {
         "zoo": zoo.__version__,
@@ -243,8 +218,10 @@ def _report(
         "model": settings.model,
         "passed": all(check.passed for check in checks),
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
+        **(comparison if len(measured) > 1 else {}),
         "largest_difference": max(abs(a - b) for a, b in zip(device.scores, reference.scores, strict=True)),
         "pairs_in_another_order": _swaps(device.scores, reference.scores),
+        "queries": queries,
         "metrics": {
             name: {
                 "device": dict(device.metrics[name]),
@@ -276,6 +253,6 @@ def _report(
 
 
 def _swaps(scores: Sequence[float], reference: Sequence[float]) -> int:
-    """How many two pairs the device ranks the other way round; a tie on the device that the reference has not is none."""
+    """How many times two pairs are in another order than the reference has them; a tie on either side does not count."""
     count = range(len(scores))
     return sum((scores[i] - scores[j]) * (reference[i] - reference[j]) < 0 for i in count for j in count if i < j)

@@ -15,6 +15,7 @@ from zoo import __version__
 from zoo.checkpoints.download import hub_endpoint
 from zoo.checkpoints.sources import is_offline
 from zoo.cpus import cgroup_quota, cpu_field, cpu_flags, usable_threads
+from zoo.files import reason
 from zoo.paths import zoo_home
 from zoo.registry.catalogue import Catalogue, probe
 from zoo.types import Availability
@@ -95,15 +96,18 @@ def _processor() -> dict[str, str]:
 def _folders() -> dict[str, str]:
     places = {
         "ZOO_HOME": zoo_home(),
-        "Hugging Face cache": Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser(),
+        "Hugging Face cache": Path(os.path.expanduser(os.environ.get("HF_HOME", "~/.cache/huggingface"))),  # noqa: PTH111  # as the hub client does, without a home too,
     }
     return {name: f"{path} ({_space(path)})" for name, path in places.items()}
 
 
 def _space(path: Path) -> str:
-    existing = next((place for place in (path, *path.parents) if place.exists()), Path("/"))
-    free = shutil.disk_usage(existing).free / 1e9
-    state = "exists" if path.exists() else "not made yet"
+    try:
+        existing = next((place for place in (path, *path.parents) if place.exists()), Path("/"))
+        free = shutil.disk_usage(existing).free / 1e9
+        state = "exists" if path.exists() else "not made yet"
+    except OSError as error:
+        return f"NOT USABLE: {reason(error)}"
     writable = "" if os.access(existing, os.W_OK) else ", NOT WRITABLE"
     return f"{state}{writable}, {free:.0f} GB free"
 

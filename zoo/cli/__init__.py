@@ -8,11 +8,13 @@ from typing import Any
 import click
 
 from zoo import __version__
-from zoo.cli.common import catalogue_of, run_safely
+from zoo.cli.boundary import ended_by_signals, run_safely, standard_streams
+from zoo.cli.common import catalogue_of, debugging
 from zoo.errors import PluginError, suggestion
 from zoo.registry.participants import load_object
 
 COMMANDS = {
+    "bench": "zoo.cli.bench",
     "cache": "zoo.cli.cache",
     "devices": "zoo.cli.devices",
     "doctor": "zoo.cli.doctor",
@@ -21,12 +23,14 @@ COMMANDS = {
     "new": "zoo.cli.new",
     "plugins": "zoo.cli.plugins",
     "run": "zoo.cli.run",
+    "serve": "zoo.cli.serve",
     "simplify": "zoo.cli.simplify",
     "verify": "zoo.cli.verify",
 }
 """Command name to the module that holds it as ``command``."""
 
 SUMMARIES = {
+    "bench": "Compare two reports of 'zoo run --mode bench'.",
     "cache": "Model files that were made and kept: list, verify, prune.",
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
@@ -34,7 +38,8 @@ SUMMARIES = {
     "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "new": "Write a plugin package to begin with: code, tests against zoo's contract, and a CI file.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
-    "run": "Score pairs with MODEL, or evaluate it on a data set.",
+    "run": "Score pairs or files of pairs with MODEL, or evaluate it on a data set.",
+    "serve": "Serve MODEL over HTTP, in the forms of TEI, Cohere, Jina, vLLM and others.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
     "verify": "Check that a device computes what it should, and write a report.",
 }
@@ -81,8 +86,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, {**offered, **SUMMARIES}[name]) for name in self.list_commands(ctx)])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with standard_streams(), ended_by_signals():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        make = super().make_context
+        context: click.Context = run_safely(lambda: make(*args, **kwargs), debug=lambda: False)
+        return context
+
     def invoke(self, ctx: click.Context) -> Any:
-        return run_safely(ctx, super().invoke)
+        return run_safely(lambda: super(LazyGroup, self).invoke(ctx), debug=lambda: debugging(ctx))
 
 
 @click.group(

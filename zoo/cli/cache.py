@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.common import catalogue_of, fail, json_option, print_json, print_table, verbosity_options
+from zoo.cli.boundary import fail, out, tell
+from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 
 if TYPE_CHECKING:
     from zoo.export.store import Entry
@@ -47,10 +48,10 @@ def list_(as_json: bool) -> None:
             for r in map(_row, entries)
         ],
     )
-    click.echo(f"{len(entries)} artifacts in {store.root}", err=True)
+    tell(f"{len(entries)} artifacts in {store.root}")
     for folder in folders:
         if folder["size"]:
-            click.echo(f"{folder['path']} holds {folder['holds']}: {_megabytes(folder['size'])}", err=True)
+            tell(f"{folder['path']} holds {folder['holds']}: {_megabytes(folder['size'])}")
 
 
 @command.command("verify")
@@ -122,9 +123,9 @@ def prune(keys: tuple[str, ...], everything: bool, unused_for: float | None, dry
         )
         return
     for row in rows:
-        click.echo(row["key"])
+        out(row["key"])
     verb = "would give back" if dry_run else "gave back"
-    click.echo(f"{len(rows)} artifacts and leftovers: {verb} {_megabytes(freed)}", err=True)
+    tell(f"{len(rows)} artifacts and leftovers: {verb} {_megabytes(freed)}")
 
 
 def _other_folders(ctx: click.Context) -> list[dict[str, Any]]:

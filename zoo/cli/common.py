@@ -1,7 +1,8 @@
-"""What the commands share: the error boundary, verbosity, and where output goes."""
+"""What the commands share: the catalogue, verbosity, and the forms of output."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -10,33 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from zoo.cli.boundary import is_terminal, out, speaks_utf8, tell
 from zoo.cli.settings_names import as_flags
-from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.registry.catalogue import Catalogue
 
 DEBUG, CATALOGUE = "zoo.debug", "zoo.catalogue"
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def run_safely(ctx: click.Context, invoke: Callable[[click.Context], Any]) -> Any:
-    """Run a command. User faults end with ``Error: ...`` and exit code 1; tracebacks are for ``--debug``."""
-    try:
-        return invoke(ctx)
-    except ZooError as error:
-        if _debug(ctx):
-            raise
-        fail(str(error))
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
-        raise
-    except Exception as error:
-        if _debug(ctx):
-            raise
-        fail(f"internal fault, please report it: {type(error).__name__}: {error} (--debug shows where)")
 
 
 def catalogue_of(ctx: click.Context) -> Catalogue:
@@ -50,13 +32,8 @@ def catalogue_of(ctx: click.Context) -> Catalogue:
     return found
 
 
-def fail(message: str) -> None:
-    """Write what is wrong to stderr and exit with 1."""
-    click.echo(f"Error: {as_flags(message)}", err=True)
-    sys.exit(1)
-
-
-def _debug(ctx: click.Context) -> bool:
+def debugging(ctx: click.Context) -> bool:
+    """Whether ``--debug`` was given."""
     return bool(ctx.find_root().meta.get(DEBUG))
 
 
@@ -104,15 +81,15 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "Warning: " if record.levelno >= logging.WARNING else ""
-        click.echo(prefix + as_flags(record.getMessage()), err=True)
+        tell(prefix + as_flags(record.getMessage()))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout, characters as they are."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON document on stdout, characters as they are if stdout takes all of them."""
+    out(json.dumps(value, ensure_ascii=not speaks_utf8(), indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -124,10 +101,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000)
-    if console.is_terminal:
-        console.print(table)
-    else:
-        with console.capture() as capture:
-            console.print(table)
-        click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()))
+    if is_terminal(sys.stdout):
+        Console(file=sys.stdout).print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, width=10_000).print(table)
+    out("\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").splitlines()))

@@ -7,11 +7,9 @@ from typing import Any
 import click
 
 from zoo.cli.common import catalogue_of
+from zoo.cli.tecorigin import FALSE, TRUE, TecoriginCommand
 from zoo.options import Option
 from zoo.registry.catalogue import Catalogue
-
-TRUE, FALSE = ("true", "1"), ("false", "0")
-"""Tecorigin's scripts write a truth value after options that have no other."""
 
 
 class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -28,14 +26,16 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gene
         return key.replace("-", "_"), text
 
 
-class DeviceCommand(click.Command):
+class DeviceCommand(TecoriginCommand):
     """A command whose parameter ``device_options`` is made from what the installed devices declare."""
+
+    compares = False
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         catalogue = catalogue_of(ctx)
         taken = {spelling for parameter in self.params for spelling in (*parameter.opts, *parameter.secondary_opts)}
         flags = [
-            _flag(device.name, option)
+            _flag(device.name, option, several=self.compares and option.compared)
             for device, option in catalogue.device_options()
             if option.flag and option.flag not in taken
         ]
@@ -48,18 +48,34 @@ class DeviceCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         given = dict(ctx.params.pop("device_options"))
-        for name in [name for name in ctx.params if name.startswith(PREFIX)]:
-            value = ctx.params.pop(name)
-            if value is not None:
-                given[name.removeprefix(PREFIX)] = value
+        several: dict[str, tuple[str, ...]] = {}
+        for flag in [name for name in ctx.params if name.startswith(PREFIX)]:
+            value, name = ctx.params.pop(flag), flag.removeprefix(PREFIX)
+            if isinstance(value, tuple) and len(value) > 1:
+                several[name] = value
+            elif value:
+                given[name] = value[0] if isinstance(value, tuple) else value
         ctx.params["device_options"] = given
+        if self.compares:
+            if len(several) > 1:
+                raise click.UsageError(f"Only one device option can have several values, not {' and '.join(several)}.")
+            ctx.params["compare"] = next(iter(several.items()), None)
         return super().invoke(ctx)
+
+
+class ComparingCommand(DeviceCommand):
+    """Options that can be compared may be repeated: the parameter ``compare`` is such an option's name with its values, or None."""
+
+    compares = True
 
 
 PREFIX = "device_option_"
 
 
-def _flag(device: str, option: Option) -> click.Option:
+def _flag(device: str, option: Option, *, several: bool) -> click.Option:
+    if several:
+        help_text = f"{device}: {option.help} Repeated: the values are compared, and one is recommended."
+        return click.Option([option.flag, PREFIX + option.name], metavar=option.values, help=help_text, multiple=True)
     alone: dict[str, Any] = {"is_flag": False, "flag_value": option.flag_alone} if option.flag_alone else {}
     metavar = f"[{option.values}]" if option.flag_alone else option.values
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.boundary import tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.registry.catalogue import probe
 from zoo.types import Device
@@ -27,7 +28,7 @@ def command(as_json: bool) -> None:
     )
     for conflict in catalogue.conflicts():
         if conflict.startswith("device"):
-            click.echo(f"Warning: {conflict}", err=True)
+            tell(f"Warning: {conflict}")
 
 
 def describe(device: Device) -> dict[str, Any]:

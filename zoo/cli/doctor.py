@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zoo.checks.machine import examine
+from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, verbosity_options
 
 
@@ -20,6 +21,6 @@ def command(offline: bool, as_json: bool) -> None:
         return
     width = max(len(name) for facts in sections.values() for name in facts)
     for section, facts in sections.items():
-        click.echo(click.style(section, bold=True))
+        out(click.style(section, bold=True))
         for name, value in facts.items():
-            click.echo(f"  {name:<{width}}  {value}")
+            out(f"  {name:<{width}}  {value}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import allow_pickle_option, precision_option
@@ -136,7 +137,7 @@ def _show(artifact: Artifact, measured: Measured | None, as_json: bool) -> None:
         found = {"quality_report": str(measured.path), "quality": reports} if measured else {}
         print_json({"path": str(artifact.model), **_manifest(artifact), **found})
         return
-    click.echo(str(artifact.model))
+    out(str(artifact.model))
     if reports:
         columns = list(reports[0])
         print_table(columns, [[_cell(report[column]) for column in columns] for report in reports])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.boundary import tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.registry.catalogue import Catalogue
 
@@ -43,7 +44,7 @@ def command(as_json: bool) -> None:
         ],
     )
     for conflict in conflicts:
-        click.echo(f"Warning: {conflict}", err=True)
+        tell(f"Warning: {conflict}")
 
 
 def _taken(catalogue: Catalogue) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, TypeVar
 
 import click
 
+from zoo.cli.boundary import is_terminal, tell
+
 T = TypeVar("T")
 PLAIN_INTERVAL = 10.0
 """Seconds between plain lines: enough to see that a job lives, few enough not to fill a log."""
@@ -17,32 +19,45 @@ PLAIN_INTERVAL = 10.0
 Progress: TypeAlias = Literal["auto", "plain", "off"]
 
 
-def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto") -> Iterator[T]:
-    """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "off"]),
+    default="auto",
+    show_default=True,
+    help="Progress on stderr: auto is a bar on a terminal and plain lines elsewhere.",
+)
+
+
+def progress(items: Iterable[T], total: int | None, label: str, style: Progress = "auto") -> Iterator[T]:
+    """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing.
+
+    ``total`` None means that nobody knows how many there are.
+    """
     if style == "off":
         return iter(items)
-    if style == "auto" and sys.stderr.isatty():
+    if style == "auto" and is_terminal(sys.stderr):
         return _with_bar(items, total, label)
     return _with_lines(items, total, label)
 
 
-def _with_bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def _with_bar(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track
 
     yield from track(items, total=total, description=label, console=Console(stderr=True), transient=True)
 
 
-def _with_lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def _with_lines(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     started = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL and done < total:
+        if now - last >= PLAIN_INTERVAL and (total is None or done < total):
             last, rate = now, done / (now - started)
-            click.echo(
-                f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left", err=True
-            )
+            if total is None:
+                tell(f"{label}: {done}, {rate:.1f} a second")
+                continue
+            tell(f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left")
 
 
 def _duration(seconds: float) -> str:

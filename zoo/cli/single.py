@@ -8,10 +8,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from typing import TextIO
 
 from zoo.checkpoints.resolve import check_name
+from zoo.cli.boundary import Stdout, is_terminal, speaks_utf8
 from zoo.cli.progress import Progress, progress
 from zoo.files import atomic_write
 from zoo.pairs import PairSource, Record, read_pairs
@@ -40,19 +42,23 @@ def score_pairs(
 ) -> None:
     """Check the whole input, then score it and write a line for each input line as results come in."""
     check_name(catalogue, settings.model)  # a misspelt name is said before a large input is read
-    destination = atomic_write(output) if output else nullcontext(sys.stdout)
+    destination: AbstractContextManager[TextIO | Stdout] = atomic_write(output) if output else nullcontext(Stdout())
     with ExitStack() as stack:
-        source = stack.enter_context(read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer))
+        source = stack.enter_context(
+            read_pairs(data_path or str(bundled("datas") / DEMO), sys.stdin.buffer if sys.stdin else None)
+        )
         total = source.check()
         handle = stack.enter_context(destination)
         reranker = stack.enter_context(Reranker.from_settings(settings, catalogue))
         scorer = stack.enter_context(reranker.exclusive())
         started = time.perf_counter()
         results = _scored_records(source, scorer)
-        if output is None and sys.stdout.isatty() and style == "auto":
+        if output is None and is_terminal(sys.stdout) and style == "auto":
             style = "plain"  # results share the terminal with the bar
+        escaped = output is None and not speaks_utf8()
         for record, logits in progress(results, total, "scored lines", style):
-            handle.write(_json_lines(record, logits) if as_json else _vendor_line(record, logits, normalize))
+            line = _json_lines(record, logits, escaped) if as_json else _vendor_line(record, logits, normalize)
+            handle.write(line)
         handle.flush()
         _report(scorer, time.perf_counter() - started, reranker.max_length)
 
@@ -114,7 +120,7 @@ def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> st
     return f"{pairs!r}-相似度:{values[0] if len(values) == 1 else values!r}\n"
 
 
-def _json_lines(record: Record, logits: Sequence[float]) -> str:
+def _json_lines(record: Record, logits: Sequence[float], escaped: bool) -> str:
     return "".join(
         json.dumps(
             {
@@ -124,7 +130,7 @@ def _json_lines(record: Record, logits: Sequence[float]) -> str:
                 "logit": logit,
                 "score": sigmoid(logit),
             },
-            ensure_ascii=False,
+            ensure_ascii=escaped,
         )
         + "\n"
         for pair, logit in zip(record.pairs, logits, strict=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-import click
-
+from zoo.cli.boundary import StdoutError, out
 from zoo.cli.common import print_json
 from zoo.cli.progress import Progress, progress
+from zoo.errors import ZooError
 from zoo.evaluation.datasets import Collection
-from zoo.evaluation.harness import EvaluationRequest, evaluate
+from zoo.evaluation.harness import Evaluation, EvaluationRequest, evaluate
 from zoo.evaluation.rerank import Scored
 from zoo.registry.catalogue import Catalogue
 from zoo.settings import RunSettings
@@ -27,14 +27,23 @@ def evaluate_and_tell(
         return progress(scored, collection.pairs, f"{collection.label} candidates", style)
 
     found = evaluate(settings, request, catalogue=catalogue, shown=shown)
-    collections = [result.collection for result in found.results]
-    if as_json:
-        print_json(found.report)
-    else:
-        languages = [collection.language for collection in collections]
-        click.echo(found.timing.summary)
-        click.echo(f"{collections[0].dataset} evaluation on {languages} completed.")
-        click.echo("Start computing metrics.")
-        click.echo(f"eval_metric: {found.ndcg_at_10}")
     for line in [*found.lines, f"files: {found.output}"]:
         logger.info("%s", line)
+    try:
+        if as_json:
+            print_json(found.report)
+        else:
+            out("\n".join(closing_lines(found)))
+    except (StdoutError, BrokenPipeError) as error:
+        raise ZooError(f"the results could not be printed ({error}); they are whole in {found.output}") from error
+
+
+def closing_lines(found: Evaluation) -> list[str]:
+    """Tecorigin's last lines, to the letter."""
+    collections = [result.collection for result in found.results]
+    return [
+        found.timing.summary,
+        f"{collections[0].dataset} evaluation on {[collection.language for collection in collections]} completed.",
+        "Start computing metrics.",
+        f"eval_metric: {found.ndcg_at_10}",
+    ]

@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
-from zoo.cli.device_options import DeviceCommand
+from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import exporter_option, model_option
 from zoo.cli.precision import chosen_precision, precision_option
+from zoo.cli.progress import Progress, progress_option
+from zoo.cli.progress import progress as show_progress
 from zoo.cli.threads import bound_tokenizer
 from zoo.errors import ZooError
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
-@click.command("verify", cls=DeviceCommand)
+@click.command("verify", cls=ComparingCommand)
 @click.argument("model")
 @click.option("--target", metavar="DEVICE", help="Device to verify. Default: the best one available, SDAA first.")
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file, or engine, to verify.")
@@ -34,7 +37,15 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
     "the metric too. Default: bundled pairs, and mldr-mini where the model's card gives values for it.",
 )
 @click.option("--pairs-only", is_flag=True, help="Score pairs, and no data set.")
+@click.option("--quick", is_flag=True, help="Score a few pairs, and no data set: does it work at all?")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Cut data sets to as many queries as are expected to take so long; --limit is exact.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
 @click.option(
     "--shape",
@@ -57,6 +68,7 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
 @exporter_option
 @model_option
+@progress_option
 @json_option
 @verbosity_options
 @click.pass_context
@@ -68,7 +80,9 @@ def command(
     config_path: Path | None,
     data_path: str | None,
     pairs_only: bool,
+    quick: bool,
     limit: int | None,
+    minutes: float,
     batch_size: int,
     shape: int | None,
     half: bool | None,
@@ -79,13 +93,16 @@ def command(
     threads: int | None,
     exporter: str,
     device_options: dict[str, str],
+    compare: tuple[str, tuple[str, ...]] | None,
     model_options: tuple[tuple[str, str], ...],
+    progress: Progress,
     as_json: bool,
 ) -> None:
     """Check that a device computes what it should, and write a report.
 
-    Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and where they can be by PyTorch; the vendor's figures are
-    computed and held against their bounds. Exits with 1 where one is exceeded.
+    Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and if it is there by PyTorch; the vendor's figures are
+    computed and held against their bounds. Exits with 1 if one is exceeded. A device option that is repeated (--pass-path on sdaa) has
+    its values compared, and one of them recommended.
     """
     bound_tokenizer(threads)
     settings = RunSettings(
@@ -103,18 +120,29 @@ def command(
         model_options=dict(model_options),
     )
     from zoo.checkpoints.resolve import short_name
-    from zoo.checks.device import verify
+    from zoo.checks.device import VerifyRequest, verify
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
-    report = verify(catalogue_of(ctx), settings, data_path, torch=torch, pairs_only=pairs_only, limit=limit)
+    request = VerifyRequest(
+        data_path=data_path,
+        torch=torch,
+        pairs_only=pairs_only,
+        quick=quick,
+        limit=limit,
+        minutes=minutes,
+        compare=compare,
+    )
+    report = verify(
+        catalogue_of(ctx), settings, request, lambda items, total, label: show_progress(items, total, label, progress)
+    )
     path = output or Path(f"zoo-verify-{short_name(model)}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:
         print_json(report)
     else:
         _show(report)
-    click.echo(f"report: {path}", err=True)
+    tell(f"report: {path}")
     ctx.exit(0 if report["passed"] else 1)
 
 
@@ -138,4 +166,29 @@ def _show(report: dict[str, Any]) -> None:
             for check in report["checks"]
         ],
     )
-    click.echo("passed" if report["passed"] else "FAILED")
+    if "compared" in report:
+        _show_comparison(report)
+    out("passed" if report["passed"] else "FAILED")
+
+
+def _show_comparison(report: dict[str, Any]) -> None:
+    rows = report["compared"]
+    out("")
+    print_table(
+        (rows[0]["option"], "output error", "pairs/s", ""),
+        [
+            [row["value"], "", "", f"fails: {row['error']}"]
+            if "error" in row
+            else [
+                row["value"],
+                f"{row['output_error']:.6g}",
+                f"{row['pairs_per_second']:.1f}",
+                "recommended"
+                if row["value"] == report["recommended"]
+                else ("" if row["passed"] else "exceeds a bound"),
+            ]
+            for row in rows
+        ],
+    )
+    if report["recommended"] is None:
+        out("none is recommended: each exceeds a bound")

@@ -6,18 +6,20 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints.resolve import check_name, short_name
+from zoo.errors import ZooError
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.html import page
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.longdoc import LongDoc
 from zoo.evaluation.metrics import MetricHooks
 from zoo.evaluation.reading import Reading
-from zoo.evaluation.report import Timing, document, notes, overall, reference_checks, table, write_files
+from zoo.evaluation.report import Timing, document, make_folders, notes, overall, reference_checks, table, write_files
 from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
 from zoo.evaluation.timing import Stopwatch
 from zoo.files import atomic_write
@@ -92,6 +94,9 @@ def evaluate(
     with Reranker.from_settings(settings, catalogue) as reranker:
         by_budget = not request.rows_given and reranker.session.shape_rule.tokens is not None
         rows = None if by_budget else settings.batch_size  # the device knows how many long pairs fit its memory
+        make_folders(
+            output, reranker.card.name, collections
+        )  # what cannot be written is found out before anything is scored
         header = identity(reranker, rows, data, collections, request.long_doc)
         watch = Stopwatch()
         pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()), Participant("stopwatch", watch))
@@ -105,18 +110,26 @@ def evaluate(
             timing = Timing.of(
                 time.perf_counter() - started, watch, scorer.stats, journal.recalled, journal.recalled_rows
             ).by_counter(reranker.session.device_seconds)
-        results = [
-            judge(pipeline, collection, run, chunks, reading, reranker.card)
-            for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
-        ]
-        checks = reference_checks(reranker.card, results, limited=data.limit is not None)
-        report = document(
-            header, results, checks, scorer.stats, timing, watch.batches, _device(reranker), reranker.pipeline.owners
-        )
-        files = [
-            *write_files(output, reranker.card.name, results),
-            *_write_report(output, report, results, request.normalize),
-        ]
+        with _kept_in(journal):
+            results = [
+                judge(pipeline, collection, run, chunks, reading, reranker.card)
+                for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
+            ]
+            checks = reference_checks(reranker.card, results, limited=data.limit is not None)
+            report = document(
+                header,
+                results,
+                checks,
+                scorer.stats,
+                timing,
+                watch.batches,
+                _device(reranker),
+                reranker.pipeline.owners,
+            )
+            files = [
+                *write_files(output, reranker.card.name, results),
+                *_write_report(output, report, results, request.normalize),
+            ]
     return Evaluation(
         output=output,
         results=results,
@@ -152,11 +165,22 @@ def _rerank_all(
         raise
 
 
+@contextmanager
+def _kept_in(journal: Journal) -> Iterator[None]:
+    """What cannot be written inside the block says where the scores are."""
+    try:
+        yield
+    except ZooError as error:
+        raise ZooError(
+            f"{error}. The scores are kept in {journal.path}; the same command goes on from there"
+        ) from error
+
+
 def _write_report(output: Path, report: dict[str, Any], results: Sequence[Result], normalize: bool) -> list[Path]:
     paths = [output / "report.json", output / "report.html"]
-    with atomic_write(paths[0]) as handle:
+    with atomic_write(paths[0], quiet=True) as handle:
         json.dump(report, handle, indent=2, ensure_ascii=False)
-    with atomic_write(paths[1]) as handle:
+    with atomic_write(paths[1], quiet=True) as handle:
         handle.write(page(report, results, normalize=normalize))
     return paths
 

@@ -20,6 +20,8 @@ from threading import Lock
 from typing import IO, Any
 
 from zoo.errors import ZooError
+from zoo.files import make_folder, reason
+from zoo.strict_json import keys_once
 from zoo.types import Scores
 
 VERSION = 1
@@ -32,6 +34,7 @@ class Journal:
         self.path, self._handle, self._known = path, handle, known
         self._lock = Lock()
         self.recalled = self.recalled_rows = 0
+        self._end = handle.seek(0, os.SEEK_END)
 
     @classmethod
     def open(cls, path: Path, header: Mapping[str, Any], *, overwrite: bool = False) -> Journal:
@@ -40,11 +43,13 @@ class Journal:
         Raises ZooError with the difference where it is not, where another process is writing it, and where it is damaged other than
         by a torn last line (which is dropped).
         """
+        make_folder(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise ZooError(f"cannot write {path}: it is not a regular file")
             handle = path.open("a+b", buffering=0)
         except OSError as error:
-            raise ZooError(f"cannot write {path}: {error.strerror}") from error
+            raise ZooError(f"cannot write {path}: {reason(error)}") from error
         try:
             _lock(handle, path)
             if overwrite:
@@ -78,11 +83,18 @@ class Journal:
             line = _line({"batch": key, "logits": packed, "crc": _crc(key, packed)})
             try:
                 while line:  # a full disk takes a part first, then fails
-                    line = line[self._handle.write(line) :]
+                    written = self._handle.write(line)
+                    line = line[written:]
             except OSError as error:
+                with contextlib.suppress(
+                    OSError
+                ):  # what it took of the line; a torn last line is dropped when it is read, too
+                    self._handle.truncate(self._end)
                 raise ZooError(
-                    f"cannot write {self.path}: {error.strerror}. The scores up to here are kept in it"
+                    f"cannot write {self.path}: {reason(error)}. The scores up to here are kept in it; the same command goes on "
+                    "from there when there is room"
                 ) from error
+            self._end = self._handle.tell()
             self._known[key] = packed
 
     def close(self) -> None:
@@ -107,21 +119,25 @@ def _lock(handle: IO[bytes], path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise ZooError(
-            f"another run is writing {path}. Wait for it, or choose another folder with --output DIR"
-        ) from error
+        raise ZooError(f"another run is writing {path}. Wait for it, or choose another folder (`output`)") from error
 
 
 def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str, str]:
     """What the journal knows, its torn last line cut off and its header written where it is new."""
-    handle.seek(0)
-    raw = handle.read()
+    try:
+        handle.seek(0)
+        raw = handle.read()
+    except OSError as error:
+        raise ZooError(f"cannot read {path}: {reason(error)}") from error
     whole = raw.rfind(b"\n") + 1
     if whole < len(raw):
         handle.truncate(whole)
     lines = io.BytesIO(raw[:whole]).readlines()
     if not lines:
-        handle.write(_line({"zoo_journal": VERSION, **header}))
+        try:
+            handle.write(_line({"zoo_journal": VERSION, **header}))
+        except OSError as error:
+            raise ZooError(f"cannot write {path}: {reason(error)}") from error
         return {}
     _check_header(_parsed(lines[0], path, 1), header, path)
     known = {}
@@ -136,8 +152,8 @@ def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str,
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except ValueError as error:
+        entry = json.loads(line, object_pairs_hook=keys_once)
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, number) from error
     if not isinstance(entry, dict):
         raise _damaged(path, number)
@@ -146,7 +162,7 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 def _damaged(path: Path, number: int) -> ZooError:
     return ZooError(
-        f"{path}, line {number}: is no line of a journal. --overwrite starts anew, --output DIR leaves it alone"
+        f"{path}, line {number}: is not a line of a journal. `overwrite` starts anew, another folder (`output`) leaves it alone"
     )
 
 
@@ -161,7 +177,7 @@ def _check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Pat
         raise ZooError(
             "\n".join([
                 f"{path} holds the scores of another run:", *differences,
-                "--overwrite throws them away and starts anew; --output DIR keeps them and writes elsewhere.",
+                "`overwrite` throws them away and starts anew; another folder (`output`) keeps them.",
             ])
         )  # fmt: skip
 

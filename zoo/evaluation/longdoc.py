@@ -5,6 +5,7 @@ Works with any model: what a piece of text costs in tokens is learnt from the ru
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -20,6 +21,9 @@ LongDoc: TypeAlias = Literal["truncate", "max", "mean"]
 PIECE = re.compile(r"\s*\S{1,24}(?:\s+\S{1,24}(?=\s|$)){0,7}\s*|\s+")
 """Up to eight words, or 24 characters of a script without blanks: small enough to fill a chunk well."""
 
+WORD = re.compile(r"\s*\S{1,24}\s*|\s+")
+"""The same, a word at a time."""
+
 OVERLAP = 1 / 8
 """Share of a chunk that the next one repeats, so that an answer on a border is whole in one of the two."""
 
@@ -34,7 +38,8 @@ class Chunker:
 
     def __init__(self, pipeline: Pipeline, max_length: int) -> None:
         self._pipeline, self._max_length = pipeline, max_length
-        self._pieces = lru_cache(maxsize=1024)(self._measured)  # a passage is often a candidate of several queries
+        measured = functools.partial(self._measured, PIECE)
+        self._pieces = lru_cache(maxsize=1024)(measured)  # a passage is often a candidate of several queries
         self._cost = lru_cache(maxsize=1024)(self._query_cost)
 
     def chunks(self, pair: Pair) -> list[Pair]:
@@ -48,9 +53,20 @@ class Chunker:
             raise ZooError(f"a query of {cost} tokens leaves no room for a passage: lower --query-max-length")
         return [pair._replace(passage="".join(pieces[first:last])) for first, last in spans(costs, room)]
 
-    def _measured(self, passage: str) -> tuple[list[str], list[int]]:
+    def head(self, text: str, tokens: int) -> str:
+        """The beginning of ``text``, up to a word's end, that has at most ``tokens`` tokens."""
+        whole, left = "", tokens
+        for pattern in (PIECE, WORD):
+            pieces, costs = self._measured(pattern, text[len(whole) :])
+            end = _reach([0, *accumulate(costs)], 0, left)
+            whole, left = whole + "".join(pieces[:end]), left - sum(costs[:end])
+            if end == len(pieces):
+                break
+        return whole
+
+    def _measured(self, pattern: re.Pattern[str], passage: str) -> tuple[list[str], list[int]]:
         """Pieces that together are the passage, and an upper bound of each one's tokens."""
-        pieces = PIECE.findall(passage)
+        pieces = pattern.findall(passage)
         if not pieces:
             return [passage], [0]
         lengths = [row.length for row in self._pipeline.preprocess([Pair("", text) for text in ("", *pieces)]).rows]

@@ -49,7 +49,9 @@ def per_query(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     _refuse_nan(run)
     measures = {f"{measure}.{','.join(map(str, CUTOFFS))}" for measure in TREC.values()}
     known = {query: dict(scores) for query, scores in run.items() if query in qrels}
-    found = pytrec_eval.RelevanceEvaluator({query: dict(qrels[query]) for query in known}, measures).evaluate(known)
+    # A grade below 0 is not relevant to trec_eval, as 0 is; pytrec_eval counts grades in a table, and wrote before its beginning.
+    judged = {query: {passage: max(grade, 0) for passage, grade in qrels[query].items()} for query in known}
+    found = pytrec_eval.RelevanceEvaluator(judged, measures).evaluate(known)
     return {
         query: {
             f"{name}@{k}": found[query][f"{measure}_{k}"] for name, measure in TREC.items() for k in CUTOFFS

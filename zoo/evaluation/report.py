@@ -16,11 +16,11 @@ from typing import Any
 
 import zoo
 from zoo.cpus import usable_threads
-from zoo.evaluation.datasets.collection import NO_RERANKER
+from zoo.evaluation.datasets.collection import NO_RERANKER, Collection
 from zoo.evaluation.metrics import MAIN, PLACES, ranked
 from zoo.evaluation.rerank import Result
 from zoo.evaluation.timing import BatchTime, Stopwatch
-from zoo.files import atomic_write
+from zoo.files import atomic_write, make_folder
 from zoo.registry.card import ModelCard, Reference
 from zoo.scoring.scorer import RunStats
 from zoo.statistics import percentile
@@ -145,6 +145,7 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
                 f"{collection.label}: {len(collection.missing)} judged queries have no candidates (the first is "
                 f"'{collection.missing[0]}'): trec_eval's means leave them out, MRR and capped recall count them as 0"
             )
+        lines += [f"{collection.label}: {sentence}" for sentence in data_notes(collection)]
         if ties.scores:
             lines.append(
                 f"{collection.label}: {ties.scores} tied scores in the top 10 of {ties.queries} queries; by the order among them "
@@ -176,6 +177,25 @@ def notes(results: Sequence[Result], checks: Iterable[Mapping[str, Any]], stats:
             f"tokens/s; a batch took {p50 * 1e3:.1f} / {p90 * 1e3:.1f} / {p99 * 1e3:.1f} ms (p50 / p90 / p99)"
         )
     return lines
+
+
+def data_notes(collection: Collection) -> list[str]:
+    """What is unusual about the data and decides figures, a sentence each."""
+    notes = []
+    if collection.identical:
+        several = collection.identical > 1
+        ranked_too = "were left out, as the rule is" if collection.identical_left_out else "were ranked with the others"
+        notes.append(
+            f"{collection.identical} candidate{'s' * several} had the id of {'their' if several else 'its'} own query and "
+            f"{ranked_too if several else ranked_too.replace('were', 'was')} (`ignore_identical_ids`)"
+        )
+    if collection.absent:
+        several = len(collection.absent) > 1
+        notes.append(
+            f"{len(collection.absent)} judged passage{'s are' if several else ' is'} not in the corpus (the first is "
+            f"'{collection.absent[0]}') and count{'' if several else 's'} as not found"
+        )
+    return notes
 
 
 def document(
@@ -219,6 +239,8 @@ def _result(result: Result) -> dict[str, Any]:
         "first_stage_file": str(collection.first_stage),
         "queries": len(collection.queries),
         "queries_without_candidates": list(collection.missing),
+        "identical_ids": {"candidates": collection.identical, "left_out": collection.identical_left_out},
+        "judged_passages_not_in_the_corpus": list(collection.absent),
         "candidates": collection.pairs,
         "scored_pairs": result.chunks,
         "first_stage": dict(result.first_stage),
@@ -260,12 +282,14 @@ def write_files(output: Path, model: str, results: Sequence[Result]) -> list[Pat
         by_retriever: dict[str, dict[str, Any]] = {}
         for result in results:
             collection = result.collection
-            retriever = collection.retriever.replace("/", "_")
+            retriever = _folder_name(collection)
             folder = output / "search_results" / retriever / stage
             run = collection.candidates if stage == NO_RERANKER else result.run
             if stage == model:
                 paths.append(_write_json(folder / f"{collection.label}.json", _search_results(result, model)))
-            paths.append(_write_trec(output / f"{collection.label}.{_file_name(stage)}.trec", run, stage))
+            paths.append(
+                _write_trec(output / f"{collection.label}.{_file_name(stage)}.trec", run, "_".join(stage.split()))
+            )
             figures = result.first_stage if stage == NO_RERANKER else result.reranked
             by_retriever.setdefault(retriever, {})[collection.label] = {
                 name.replace("@", "_at_"): value for name, value in figures.items()
@@ -275,6 +299,17 @@ def write_files(output: Path, model: str, results: Sequence[Result]) -> list[Pat
                 _write_json(output / "search_results" / retriever / stage / "EVAL" / "eval_results.json", figures)
             )
     return paths
+
+
+def make_folders(output: Path, model: str, collections: Iterable[Collection]) -> None:
+    """The folders of the result files. Raises ZooError if one of them cannot be made."""
+    for collection in collections:
+        for stage in (NO_RERANKER, model):
+            make_folder(output / "search_results" / _folder_name(collection) / stage / "EVAL")
+
+
+def _folder_name(collection: Collection) -> str:
+    return collection.retriever.replace("/", "_")
 
 
 def _search_results(result: Result, model: str) -> dict[str, Any]:
@@ -294,7 +329,7 @@ def _file_name(stage: str) -> str:
 
 def _write_trec(path: Path, run: Run, tag: str) -> Path:
     """A TREC run whose ranks are trec_eval's own; nine digits give each float32 back."""
-    with atomic_write(path) as handle:
+    with atomic_write(path, quiet=True) as handle:
         for query, scores in run.items():
             for rank, passage in enumerate(ranked(scores), start=1):
                 handle.write(f"{query} Q0 {passage} {rank} {scores[passage]:.9g} {tag}\n")
@@ -302,7 +337,7 @@ def _write_trec(path: Path, run: Run, tag: str) -> Path:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as handle:
+    make_folder(path.parent)
+    with atomic_write(path, quiet=True) as handle:
         json.dump(content, handle, indent=4)
     return path

@@ -214,6 +214,11 @@ class Builder:
             if not _same_file(borrowed[name], inputs.get(weights.input)):
                 logger.debug("the weights that %s was made from lie elsewhere now: making it again", entry.folder)
                 return None
+        if found.weights_folder and not all(
+            _same_file(Path(found.weights_folder) / name, borrowed[name]) for name in found.borrowed
+        ):
+            logger.warning("the cached %s names weights that are not its own: making it again", entry.folder)
+            return None
         entry.touch()
         return Artifact(
             model=entry.folder / found.graph,

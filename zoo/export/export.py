@@ -32,7 +32,7 @@ GRAPHS: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
 def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
     """The model file, made or found in the cache. The device need not be here. Raises ZooError."""
     if settings.output is not None:
-        _check_output(settings.output)
+        settings = replace(settings, output=_checked_output(settings.output))
     told = GRAPHS[settings.optimize][1] if settings.optimize else {}
     exporter = settings.exporter or ("optimum" if settings.optimize or settings.shapes else "")
     asked = replace(settings, exporter=exporter)
@@ -63,9 +63,12 @@ def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
     return replace(request, source=onnx_file(folder), recipe=steps)
 
 
-def _check_output(output: Path) -> None:
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+def _checked_output(output: Path) -> Path:
+    """The folder to make: what a link leads to. Raises ZooError if something is there already."""
+    place = output.resolve() if output.is_symlink() else output
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise ZooError(f"the folder {output} (`output`) exists and is not empty. Name a new one")
+    return place
 
 
 def _copy(artifact: Artifact, checkpoint: Path, output: Path) -> Artifact:
@@ -82,7 +85,7 @@ def _copy(artifact: Artifact, checkpoint: Path, output: Path) -> Artifact:
             raise ZooError(
                 f"the folder {output} (`output`) takes {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there"
             )
-        aside = Path(tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent))
+        aside = Path(tempfile.mkdtemp(prefix="zoo-partial-", dir=output.parent))
         try:
             for name, path in files.items():
                 shutil.copyfile(path, aside / name)

@@ -13,6 +13,8 @@ import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.errors import InputError
+from zoo.files import atomic_write, is_plain_name
+from zoo.strict_json import read_object
 from zoo.types import Precision, StepReport
 
 T = TypeVar("T")
@@ -87,8 +89,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(manifest: Manifest, folder: Path) -> None:
     """Readable JSON with sorted keys, in place of whatever was there."""
-    text = json.dumps(as_builtins(manifest), ensure_ascii=False, indent=2, sort_keys=True)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    with atomic_write(folder / NAME, quiet=True) as handle:
+        json.dump(as_builtins(manifest), handle, ensure_ascii=False, indent=2, sort_keys=True)
+        handle.write("\n")
 
 
 def as_builtins(manifest: Manifest) -> dict[str, Any]:
@@ -113,7 +116,13 @@ def read(folder: Path) -> Manifest:
         raise InputError(
             path, None, f"was written by another version of zoo (format {written.format}; this version reads {FORMAT})"
         )
-    return _decoded(path, Manifest)
+    found = _decoded(path, Manifest)
+    for name in (found.graph, *found.files, *found.borrowed):
+        if not is_plain_name(name):
+            raise InputError(path, None, f"names the file {name!r:.200}, which is outside its folder")
+    if found.graph not in found.files:
+        raise InputError(path, None, f"the graph '{found.graph}' is not one of its files")
+    return found
 
 
 def read_any(folder: Path) -> Written:
@@ -123,10 +132,8 @@ def read_any(folder: Path) -> Written:
 
 def _decoded(path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+        return msgspec.convert(read_object(path), kind)
+    except msgspec.ValidationError as error:
         raise InputError(path, None, f"is not a manifest: {error}") from error
 
 
@@ -144,5 +151,5 @@ def damage(manifest: Manifest, folder: Path, digests: Digests, *, fresh: bool = 
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read: {error.strerror}"
-    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files})
+    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files, *manifest.borrowed})
     return f"{', '.join(strange)} does not belong there" if strange else ""

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from zoo import precision as precisions
+from zoo.checkpoints.files import model_files
 from zoo.checkpoints.licences import name_at_first_use
+from zoo.checkpoints.onnx_files import read_onnx
 from zoo.checkpoints.resolve import resolve
 from zoo.checkpoints.sources import CheckpointRequest, find_checkpoint
-from zoo.errors import ZooError
+from zoo.errors import ZooError, broke_off
 from zoo.export.build import Builder, BuildRequest
 from zoo.export.run_steps import DefaultExport
 from zoo.export.steps import Steps
@@ -51,7 +53,12 @@ class Prepared:
     def artifact(self, ckpt: Path | None = None) -> Artifact:
         """What the device is to open: ``ckpt`` with the steps its precision needs, else what the checkpoint gives."""
         if ckpt is None:
-            return self.builder.obtain(self.request)
+            artifact = self.builder.obtain(self.request)
+            if artifact.model.suffix == ".onnx":
+                read_onnx(artifact.model)
+            return artifact
+        if ckpt.suffix == ".onnx":
+            model_files(ckpt)
         steps = self.builder.steps.for_file(self.request.recipe) if ckpt.suffix == ".onnx" else ()
         if steps:
             return self.builder.make(replace(self.request, source=ckpt.absolute(), recipe=steps))
@@ -75,7 +82,7 @@ class Preparation:
         self.max_length = settings.max_length or min(DEFAULT_LENGTH, self.card.max_length)
         if self.requires.session:
             self.device, self.selector = choose_device(catalogue, settings.target, available=device_here)
-            self.device_options = device_options(self.device, settings.device_options)
+            self.device_options = device_options(self.device, self.card, settings.device_options)
             asked = settings.precision
             self.precision = precisions.exact(self.device) if asked == "auto" else choose_precision(self.device, asked)
         elif settings.target:
@@ -122,13 +129,7 @@ class Preparation:
         )
 
     def _opened(self, checkpoint: Checkpoint) -> tuple[Architecture, Pipeline, Builder, BuildRequest]:
-        model = self.architecture(
-            self.card,
-            checkpoint,
-            max_length=self.max_length,
-            query_max_length=self._settings.query_max_length,
-            **({"options": self.model_options} if self.model_options else {}),
-        )
+        model = self._architecture_of(checkpoint)
         pipeline = Pipeline.of(self._catalogue, self.device, model, self.card.architecture)
         pipeline.join(Participant("exporter", DefaultExport(self.steps)))
         recipe = self._recipe_of(self.device, self.precision, checkpoint) if self.device else ()
@@ -148,6 +149,23 @@ class Preparation:
         adapt = getattr(self.architecture, "adapt", Architecture.adapt)
         adapted: Checkpoint = adapt(checkpoint, weights=weights)
         return adapted
+
+    def _architecture_of(self, checkpoint: Checkpoint) -> Architecture:
+        try:
+            return self.architecture(
+                self.card,
+                checkpoint,
+                max_length=self.max_length,
+                query_max_length=self._settings.query_max_length,
+                **({"options": self.model_options} if self.model_options else {}),
+            )
+        except BaseException as error:
+            if isinstance(error, ZooError | OSError) or not broke_off(error):
+                raise
+            raise ZooError(
+                f"the architecture '{self.card.architecture}' cannot open the checkpoint {checkpoint.folder}: "
+                f"{type(error).__name__}: {error}. Its files may be damaged, or those of another kind of model"
+            ) from error
 
     def _check_export(self, folder: Path) -> None:
         """Before gigabytes are fetched: could a model file be made of them here?"""

@@ -53,6 +53,8 @@ class Job:
     options: dict[str, str | int | bool] = field(default_factory=dict)
     covered: list[str] = field(default_factory=list)
     """Steps after the export that the exporter does itself."""
+    following: list[str] = field(default_factory=list)
+    """Steps that work on this one's file; if there are none, the file may borrow its weights from where they lie."""
     weights_folder: Path | None = None
     """Where the external data of ``model`` lies, if not beside it."""
 

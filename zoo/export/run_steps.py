@@ -202,6 +202,7 @@ class Recipe:
             head=dict(request.head),
             options=dict(request.options),
             covered=list(self._plan.covered) if step.name == EXPORT else [],
+            following=[each.name for each in self._plan.steps[self._plan.steps.index(step) + 1 :]],
             weights_folder=file.weights_folder,
         )
 

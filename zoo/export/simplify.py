@@ -11,6 +11,7 @@ from zoo.checkpoints.files import model_files
 from zoo.errors import ZooError
 from zoo.export.run_steps import DefaultExport
 from zoo.export.steps import Steps
+from zoo.files import destination, make_folder, put_in_place
 from zoo.registry.catalogue import Catalogue
 from zoo.types import ExportRequest, StepReport
 
@@ -26,22 +27,24 @@ def simplify(
     """
     if not source.is_file():
         raise ZooError(f"there is no model file {source}")
-    if target.is_dir():
-        raise ZooError(f"{target} (`save_name`) is a folder; it must be the name of a file")
+    place = destination(target)
+    special = isinstance(place, int) or (place.exists() and not place.is_file())
+    beside = Path(tempfile.gettempdir()) if isinstance(place, int) or special else place.parent
+    name = target.name if isinstance(place, int) else place.name
     steps = Steps(catalogue.steps)
     steps.check_modules(("simplify",))
     exporter = DefaultExport(steps)
     needed = 2 * sum(path.stat().st_size for path in model_files(source))
     aside: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
+        make_folder(beside)
+        free = shutil.disk_usage(beside).free
         if free < needed:
             raise ZooError(
-                f"simplifying takes about {needed / 1e9:.2f} GB beside {target}, and {free / 1e9:.2f} GB are free"
+                f"simplifying takes about {needed / 1e9:.2f} GB in {beside}, and {free / 1e9:.2f} GB are free"
             )
-        aside = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent)).resolve()
-        options: dict[str, str | int | bool] = {"timeout": timeout, "memory": memory, "file_name": target.name}
+        aside = Path(tempfile.mkdtemp(prefix="zoo-partial-", dir=beside)).resolve()
+        options: dict[str, str | int | bool] = {"timeout": timeout, "memory": memory, "file_name": name}
         if external_data:
             options["external_data"] = True
         made = exporter.export(
@@ -52,9 +55,15 @@ def simplify(
         report = made.steps[-1]
         if report.skipped:
             raise ZooError(f"{source} was not simplified: {report.skipped}. The file can be run as it is")
-        for path in sorted(aside.iterdir(), key=lambda path: path.name == target.name):  # the weights before the graph
+        files = sorted(aside.iterdir(), key=lambda path: path.name == name)  # the weights before the graph
+        if len(files) > 1 and (special or place != target):
+            raise ZooError(
+                f"{target} (`save_name`) is not a regular file, and the weights, which are in a file of their own, are looked for "
+                "beside it: name a file that is not a link"
+            )
+        for path in files:
             path.chmod(0o644)
-            path.replace(target.parent / path.name)
+            put_in_place(path, target if path.name == name else beside / path.name)
     except OSError as error:
         raise ZooError(f"cannot write {target}: {error.strerror or error}") from error
     finally:

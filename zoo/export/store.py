@@ -22,7 +22,7 @@ from zoo.checkpoints.digests import Digests
 from zoo.errors import InputError, ZooError
 from zoo.export import manifest
 from zoo.export.manifest import Manifest
-from zoo.files import size_of
+from zoo.files import make_folder, reason, size_of
 from zoo.paths import zoo_home
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ class Store:
     def find(self, key: str) -> Entry | None:
         """The artifact of ``key`` as it is on disk, whole or damaged; None where there is none."""
         folder = self.root / key
-        return self._entry(folder, fresh=False) if folder.is_dir() else None
+        with self._usable():
+            there = folder.is_dir()
+        return self._entry(folder, fresh=False) if there else None
 
     def entries(self, *, fresh: bool = False) -> Iterator[Entry]:
         """Every finished artifact by name; ``fresh`` reads every byte again instead of trusting times and sizes."""
@@ -74,8 +76,16 @@ class Store:
 
     def folders(self) -> list[Path]:
         """Folders of finished artifacts, by name."""
-        here = sorted(self.root.iterdir()) if self.root.is_dir() else []
-        return [folder for folder in here if folder.is_dir() and MAKING not in folder.name]
+        with self._usable():
+            here = sorted(self.root.iterdir()) if self.root.is_dir() else []
+            return [folder for folder in here if folder.is_dir() and MAKING not in folder.name]
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ZooError(f"cannot use the folder {self.root}: {reason(error)}. Set ZOO_HOME to another") from error
 
     def _entry(self, folder: Path, *, fresh: bool) -> Entry:
         try:
@@ -161,11 +171,8 @@ class Store:
         return freed
 
     def _prepare(self) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.locks.mkdir(exist_ok=True)
-        except OSError as error:
-            raise ZooError(f"cannot make the folder {self.root}: {error.strerror}. Set ZOO_HOME to another") from error
+        for folder in (self.root, self.locks):
+            make_folder(folder, "Set ZOO_HOME to another")
 
 
 def _clear(folder: Path, delete: bool) -> int:

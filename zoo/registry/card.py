@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from zoo.errors import InputError, suggestion
+from zoo.files import is_plain_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,6 +17,9 @@ else:
     import tomli as tomllib
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+REPOSITORY = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,8 +81,9 @@ class CardFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Folder beside the card that holds the whole checkpoint, exported."""
     notice: str | None = None
     """Said on stderr on every run."""
-    options: dict[str, str | int | float | bool] = {}
-    """Settings of the architecture, for example a template or an instruction; what it takes is listed with the architecture."""
+    options: dict[str, str | int | float | bool | dict[str, str | int | float | bool]] = {}
+    """Settings of the architecture, for example a template or an instruction; what it takes is listed with the architecture. A table
+    named after a device (``[options.sdaa]``) has options of that device; a file is looked for beside the card."""
     reference: list[Reference] = []
     """Values to hold results against."""
     golden: list[GoldenScore] = []
@@ -101,7 +106,7 @@ def load_card(path: Path) -> ModelCard:
     """Read one card. Raises InputError naming the file and the key that is wrong."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number of thousands of digits is a bare ValueError
         raise InputError(path, None, f"is not a readable model card: {error}") from error
     known = [field.name for field in msgspec.structs.fields(CardFields)]
     for key in table:
@@ -115,6 +120,11 @@ def load_card(path: Path) -> ModelCard:
         raise InputError(path, None, f"is not a valid model card: {error}") from error
     if fields.revision and not COMMIT.fullmatch(fields.revision):
         raise InputError(path, None, f"'revision' must be a commit of 40 hexadecimal digits, not '{fields.revision}'")
+    for key, repository in (("hub", fields.hub), ("modelscope", fields.modelscope)):
+        if repository is not None and not REPOSITORY.fullmatch(repository):
+            raise InputError(path, None, f"'{key}' is {repository!r:.100}, which is not of the form OWNER/NAME")
+    if fields.bundled is not None and not all(map(is_plain_name, fields.bundled.split("/"))):
+        raise InputError(path, None, f"'bundled' is {fields.bundled!r:.100}; it must be a folder inside the card's own")
     for key in ("max_length", "parameters"):
         number = getattr(fields, key)
         if number is not None and number < 1:

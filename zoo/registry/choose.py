@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from zoo.errors import NotInstalledError, ZooError
-from zoo.options import read_options
+from zoo.options import Option, read_options
 from zoo.registry.architecture import Architecture, ArchitectureFactory
 from zoo.registry.card import ModelCard
 from zoo.registry.catalogue import Catalogue, probe
@@ -46,21 +47,39 @@ def choose_precision(device: Device, asked: Precision | None) -> Precision:
     return asked
 
 
-def device_options(device: Device, given: Mapping[str, str]) -> dict[str, str]:
-    """The values of a device's options, defaults included. Raises ZooError."""
-    return read_options(f"the device '{device.name}'", device.options, given)
+def device_options(device: Device, card: ModelCard, given: Mapping[str, str]) -> dict[str, str]:
+    """The values of a device's options: the user's over the card's over the defaults. Raises ZooError."""
+    return _over_card(f"the device '{device.name}'", device.options, card, of_device(card, device.name), given)
+
+
+def of_device(card: ModelCard, device: str) -> dict[str, object]:
+    """What a card says of the options of a device."""
+    table = card.options.get(device)
+    return dict(table) if isinstance(table, dict) else {}
 
 
 def model_options(card: ModelCard, architecture: ArchitectureFactory, given: Mapping[str, str]) -> dict[str, str]:
     """The values of an architecture's options: the user's over the card's over the defaults. Raises ZooError."""
     declared = getattr(architecture, "options", Architecture.options)
-    of_card = {
-        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in card.options.items()
-    }
-    owner = f"the architecture '{card.architecture}'"
-    read_options(f"{owner}, in the card '{card.name}',", declared, of_card)
+    of_card = {name: value for name, value in card.options.items() if not isinstance(value, dict)}
+    return _over_card(f"the architecture '{card.architecture}'", declared, card, of_card, given)
+
+
+def _over_card(
+    owner: str, declared: Sequence[Option], card: ModelCard, of_card: Mapping[str, object], given: Mapping[str, str]
+) -> dict[str, str]:
+    files = {spelling for option in declared if option.kind == "file" for spelling in (option.name, *option.spellings)}
+    from_card = {name: _text(value, card.folder if name in files else None) for name, value in of_card.items()}
+    read_options(f"{owner}, in the card '{card.name}',", declared, from_card)
     chosen = {name.replace("-", "_"): value for name, value in given.items()}
     spelled = {spelling: option.name for option in declared for spelling in (option.name, *option.spellings)}
     said = {spelled.get(name, name) for name in chosen}
-    kept = {name: value for name, value in of_card.items() if spelled.get(name, name) not in said}
+    kept = {name: value for name, value in from_card.items() if spelled.get(name, name) not in said}
     return read_options(owner, declared, {**kept, **chosen})
+
+
+def _text(value: object, folder: Path | None) -> str:
+    """A card's value as a user would type it; the name of a file that lies in ``folder`` with the folder."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(folder / str(value)) if folder and (folder / str(value)).is_file() else str(value)

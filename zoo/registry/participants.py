@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import pluggy
 
-from zoo.errors import PluginError, ZooError, suggestion
+from zoo.errors import PluginError, ZooError, broke_off, suggestion
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ def _invalid(participant: Participant, manager: pluggy.PluginManager, error: plu
 def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..., Any]:
     """``function`` with whatever it raises turned into a PluginError that names its owner; a ZooError passes as it is."""
 
-    def fault(error: Exception) -> PluginError:
+    def fault(error: BaseException) -> PluginError:
         return PluginError(f"{label} failed in the hook '{hook}': {type(error).__name__}: {error}")
 
     if not inspect.isgeneratorfunction(function):
@@ -123,8 +123,8 @@ def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..
                 return function(*args)
             except (ZooError, CancelledError):
                 raise
-            except Exception as error:
-                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            except BaseException as error:
+                if not broke_off(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                     raise  # a full disk is nobody's fault, and whoever made room for the file says what is needed
                 raise fault(error) from error
 

@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import PluginError, ScoreError, ZooError
+from zoo.errors import ClosedError, DeviceError, PluginError, ScoreError, ZooError
 from zoo.registry.stages import Pipeline
-from zoo.scoring.batching import Batch, Features, batches, collate, divided, padded_length, wanted_inputs
+from zoo.scoring.batching import (
+    DEFAULT_TOKENS,
+    Batch,
+    Features,
+    batches,
+    collate,
+    divided,
+    padded_length,
+    wanted_inputs,
+)
 from zoo.types import Encodings, Pair, Scores, Session, ShapeRule, Tensors
 
 
@@ -40,24 +49,39 @@ class NoSession:
 
 @dataclass(frozen=True)
 class BatchRunner:
-    """Makes batches for ``session``, starts them, and turns their outputs into scores. ``rows`` None leaves rows to the session."""
+    """Makes batches for ``session``, starts them, and turns their outputs into scores.
+
+    ``rows`` None leaves rows to the session's budget of tokens, which ``tokens`` replaces if it is given.
+    """
 
     pipeline: Pipeline
     session: Session
     rows: int | None
     features: Features = field(default_factory=Features)
+    tokens: int | None = None
+
+    @property
+    def rule(self) -> ShapeRule:
+        """The batches that are made."""
+        rule = self.session.shape_rule
+        return rule if self.tokens is None else replace(rule, tokens=self.tokens)
+
+    def batch_tokens(self, longest: int | None) -> int:
+        """About as many tokens as a batch has, if the longest pair has ``longest``."""
+        rows = self.rule.rows or self.rows
+        return rows * (self.rule.length or longest or 1) if rows else self.rule.tokens or DEFAULT_TOKENS
 
     def batches(self, encodings: Encodings) -> Iterator[Batch]:
         """The batches of ``encodings``, the longest first."""
-        return batches(self._taken(encodings), self.session.shape_rule, self.rows, self._input_names, self.features)
+        return batches(self._taken(encodings), self.rule, self.rows, self._input_names, self.features)
 
     def divided(self, encodings: Encodings) -> list[list[int]]:
         """Which encodings those batches hold, without making them."""
-        return list(divided(self._taken(encodings), self.session.shape_rule, self.rows))
+        return list(divided(self._taken(encodings), self.rule, self.rows))
 
     def batch(self, encodings: Encodings) -> Batch:
         """All of ``encodings`` as one batch, which they must fit into."""
-        rule = self.session.shape_rule
+        rule = self.rule
         length = padded_length(max(row.length for row in encodings.rows), rule)
         names = wanted_inputs(encodings, self._input_names, self.features)
         return collate(self._taken(encodings), range(len(encodings.rows)), rule, length, names)
@@ -85,16 +109,18 @@ class BatchRunner:
 
     @contextlib.contextmanager
     def _device_named(self, batch: Batch) -> Iterator[None]:
-        """A session may raise anything; what it raises is the device's fault and not zoo's."""
+        """A session may raise anything; what it raises is the device's fault, and neither zoo's nor the pairs'."""
         try:
             yield
-        except (ZooError, CancelledError):
+        except (DeviceError, ScoreError, ClosedError, CancelledError):
             raise
+        except ZooError as error:
+            raise DeviceError(str(error)) from error
         except Exception as error:
             rows, length = next(iter(batch.inputs.values())).shape
             owner, kind = self.pipeline.owners.get("device", ""), type(self.session)
             plugin = f" of the plugin {owner}" if owner else ""
-            raise PluginError(
+            raise DeviceError(
                 f"the device{plugin} failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
                 f"({kind.__module__}.{kind.__qualname__})"
             ) from error

@@ -1,18 +1,24 @@
-"""``python -m zoo.scoring.child FD``: open a session and serve whoever holds the other end of the socket ``FD``."""
+"""``python -m zoo.scoring.child FD``: open a session and serve whoever holds the other end of the socket ``FD``.
+
+The process ends when that end is closed, or on SIGTERM, and closes its session before.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from types import FrameType
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.scoring.processes import portable, unsendable
+from zoo.scoring.session_process import portable, unsendable
 from zoo.types import Session
 
 
@@ -22,11 +28,15 @@ class Server:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._sending = threading.Lock()
+        self._messages: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
+        self._opening = threading.Lock()
+        self._opened = False
 
     def serve(self) -> None:
-        """Open, answer, close. Ends when it is told to, and when the other side is gone."""
+        """Open, answer, close. Ends when the other side is gone, even while it opens, which may take minutes."""
         number, (_, name, opener, artifact, options, cpus, level) = self._pipe.recv()
         _log_as(name, level)
+        threading.Thread(target=self._read, name="zoo-messages", daemon=True).start()
         try:
             if cpus and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cpus)
@@ -36,10 +46,21 @@ class Server:
         except Exception as error:
             return self._answer(number, ZooError(f"{type(error).__name__}: {error}"))
         with session:
+            with self._opening:
+                self._opened = True
             self._answer(number, None, (list(session.input_names), session.shape_rule))
-            while (message := self._pipe.recv()) is not None:
+            while (message := self._messages.get()) is not None:
                 self._handle(session, *message)
         return None
+
+    def _read(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._messages.put(self._pipe.recv())
+        self._messages.put(None)
+        with self._opening:
+            if not self._opened:
+                os.kill(os.getpid(), signal.SIGTERM)  # nobody waits for the session any more
 
     def _handle(self, session: Session, number: int, content: tuple[Any, ...]) -> None:
         try:
@@ -78,6 +99,13 @@ def _log_as(name: str, level: int) -> None:
     log.setLevel(level)
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """End the main thread, so that it closes its session; a second signal does not disturb it in that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     with contextlib.suppress(EOFError, ConnectionError):  # the other side is gone
         Server(Connection(int(sys.argv[1]))).serve()

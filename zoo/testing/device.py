@@ -11,6 +11,7 @@ The tests run a model of a few kilobytes on the device in every precision it lis
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +77,10 @@ class DeviceContract(Contract):
 
     @pytest.fixture
     def model(self, source: Path) -> Path:
-        """The file that the device opens; override it for a device that takes no float32 ONNX."""
+        """The file that the device opens; override it for a device that takes no float32 ONNX.
+
+        It is a folder for a device that opens the checkpoint itself; override ``expected`` too then.
+        """
         return source
 
     @pytest.fixture
@@ -99,7 +103,7 @@ class DeviceContract(Contract):
             threads=1,
             extra=read_options(f"the device '{device.name}'", device.options, self.options),
         )
-        return device.open(Artifact(model=model, precision="fp32", origin="contract test"), options)
+        return device.open(artifact_of(model), options)
 
     def known_steps(self) -> Steps:
         """The steps that installed plugins offer, and ``steps``."""
@@ -309,7 +313,12 @@ class DeviceContract(Contract):
     def test_a_damaged_file_is_an_error_for_the_user(self, device: Device, model: Path) -> None:
         """``open`` raises ZooError if a file is damaged."""
         damaged = model.with_name(f"damaged{model.suffix}")
-        damaged.write_bytes(b"\xff" * 100)
+        if model.is_dir():
+            shutil.copytree(model, damaged)
+            for weights in damaged.glob("*.safetensors"):
+                weights.write_bytes(b"\xff" * 100)
+        else:
+            damaged.write_bytes(b"\xff" * 100)
         refused(lambda: self.open(device, damaged), "damaged", "a damaged file")
 
     def test_its_options_have_help_and_defaults_that_they_take(self, device: Device) -> None:
@@ -326,8 +335,13 @@ class DeviceContract(Contract):
         options = SessionOptions(
             precision=default_precision(device), batch_size=1, max_length=8, selector="no-such-part"
         )
-        artifact = Artifact(model=model, precision="fp32", origin="contract test")
+        artifact = artifact_of(model)
         refused(lambda: device.open(artifact, options), "no-such-part", "an unknown part")
+
+
+def artifact_of(model: Path) -> Artifact:
+    """What the device opens: a model file, or the folder of a checkpoint."""
+    return Artifact(model=model, precision="fp32", origin="contract test", is_checkpoint=model.is_dir())
 
 
 def default_precision(device: Device) -> Precision:

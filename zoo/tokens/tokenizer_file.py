@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
-from zoo.checkpoints.model_config import ModelConfig, checked, read_json_object
+from zoo.checkpoints.model_config import ModelConfig, checked
 from zoo.errors import InputError, ZooError
+from zoo.strict_json import read_object
 
 LOWERCASE = ("do_lower_case", "lowercase", True)
 STRIP_ACCENTS = ("strip_accents", "strip_accents", None)
@@ -92,7 +93,7 @@ class TokenizerSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             path = folder / name
             if path.is_file():
-                content = read_json_object(path)
+                content = read_object(path)
                 checked(content, cls, path)
                 merged.update(content)
         return checked(merged, cls, folder)

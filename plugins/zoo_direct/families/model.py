@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from zoo.errors import ZooError
+from zoo.api import ZooError
 from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.form import Form, Linear
 

@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 from zoo_sdaa.testing import engine
-from zoo_sdaa.testing.machine import ENGINES, VISIBLE, ContractError, Machine, teco_smi
+from zoo_sdaa.testing.machine import ENGINES, OLDER, VISIBLE, ContractError, Machine, teco_smi
 
 __all__ = ["ContractError", "Fake", "Machine", "fake_sdaa"]
 
@@ -69,14 +69,17 @@ def fake_sdaa(
     here = machine or Machine()
     folder.mkdir(parents=True, exist_ok=True)
     fake = Fake(here, folder / "events.jsonl")
-    sites = [str(HERE / "site"), *([str(HERE / "site2")] if here.generation == 2 else [])]
+    sites = [
+        *([str(HERE / "site")] if here.tvm else []),
+        *([str(HERE / "site2")] if here.generation == 2 else []),
+    ]
     environment = {
         **here.environment(fake.log),
         "PATH": os.pathsep.join([str(_teco_smi(folder, here, fake.log)), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(filter(None, [*sites, os.environ.get("PYTHONPATH", "")])),
     }
     with mock.patch.dict(os.environ, environment), mock.patch.object(sys, "path", [*sites, *sys.path]):
-        for name in (ENGINES, VISIBLE):
+        for name in (ENGINES, VISIBLE, OLDER):
             os.environ.pop(name, None)
         engine.reset()
         _forget_modules()

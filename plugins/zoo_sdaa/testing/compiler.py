@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zoo_sdaa.testing.engine import Engine, Tensor
 from zoo_sdaa.testing.graph import MAGIC, Library, Module, rounded, serialise
-from zoo_sdaa.testing.machine import demand, machine, record
+from zoo_sdaa.testing.machine import chat, demand, machine, record
 
 _targets: list[Target] = []
 _contexts: list[PassContext] = []
@@ -64,7 +64,7 @@ def relay_pass(name: str) -> Callable[[], Pass]:
             demand(isinstance(module, Module), f"the pass {name} was given {type(module).__name__}")
             demand(bool(_targets), f"the pass {name} ran under no target")
             demand(bool(_contexts) and _contexts[-1].opt_level == 3, f"the pass {name} did not run at opt level 3")
-            return replace(module, passes=(*module.passes, name))
+            return replace(module, passes=(*module.passes, name), typed=module.typed or name == "InferType")
 
         return run
 
@@ -87,16 +87,16 @@ def from_onnx(
     model: Any, shape: Mapping[str, Sequence[int]], specified_op_dtype: Mapping[str, str] | None = None
 ) -> tuple[Module, dict[str, Any]]:
     """``tvm.relay.frontend.from_onnx``"""
-    from onnx import TensorProto
-
     weights = {tensor.name for tensor in model.graph.initializer}
     names = [node.name for node in model.graph.input if node.name not in weights]
     demand(list(shape) == names, f"shapes were given for {list(shape)}; the graph's inputs are {names}")
     for name, dims in shape.items():
         whole = all(isinstance(dim, int) and dim > 0 for dim in dims)
         demand(whole, f"the shape of '{name}' is {list(dims)}: every dimension must be a positive number")
-    halves = [tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
-    demand(not halves, f"the ONNX file must be float32; {halves[:1]} is float16")
+    known = {*weights, *names, ""}
+    for node in model.graph.node:
+        demand(known.issuperset(node.input), f"the node '{node.op_type}' comes before those it reads from")
+        known.update(node.output)
     conversion = {} if specified_op_dtype is None else {"specified_op_dtype": repr(specified_op_dtype)}
     return Module(model, {name: list(dims) for name, dims in shape.items()}, conversion=conversion), {}
 
@@ -111,12 +111,17 @@ def convert_float_to_float16(
     **normalized: Any,
 ) -> Module:
     """``tvm.relay.frontend.convert_float_to_float16``"""
+    from onnx import TensorProto
+
     demand(set(normalized) <= {"normalized"}, f"convert_float_to_float16 knows no {', '.join(normalized)}")
+    narrow = [tensor.name for tensor in module.model.graph.initializer if tensor.data_type == TensorProto.FLOAT16]
+    demand(not narrow, f"the conversion takes a float32 model; {narrow[:1]} is float16")
     given = {
         "skip_ops": skip_ops, "convert_all": convert_all, "convert_judge": convert_judge, "skip_input_name": skip_input_name,
     } | normalized  # fmt: skip
     conversion = {**module.conversion, **{name: repr(value) for name, value in given.items()}}
-    return replace(module, model=rounded(module.model, skip_ops), half=True, conversion=conversion)
+    typed = module.typed and not machine().loses_types
+    return replace(module, model=rounded(module.model, skip_ops), half=True, typed=typed, conversion=conversion)
 
 
 def build(module: Module, *, target: Target, params: Mapping[str, Any]) -> Library:
@@ -129,10 +134,14 @@ def build(module: Module, *, target: Target, params: Mapping[str, Any]) -> Libra
     assert context is not None
     demand(context.opt_level == 0, f"relay.build ran at opt level {context.opt_level}, not 0")
     demand(context.disabled_pass == ["SimplifyInference"], f"disabled passes are {context.disabled_pass}")
+    chat("building")
+    if not module.typed:
+        raise RuntimeError(
+            "InternalError: Check failed: (checked_type.defined()): internal error: the type checker has not populated it"
+        )
     record(
         "build", shapes=dict(module.shapes), passes=module.passes, half=module.half, conversion=dict(module.conversion)
     )
-    print("fake TecoInference: building")  # noqa: T201  # compilers chat on stdout, and results must stay clean of it
     return Library(serialise(module))
 
 
@@ -173,7 +182,7 @@ def read(path: str) -> bytes:
     """An engine file's content."""
     content = Path(path).read_bytes()
     if not content.startswith(MAGIC):
-        raise RuntimeError(f"{path} is no engine")
+        raise RuntimeError(f"{path} is not an engine")
     return content
 
 

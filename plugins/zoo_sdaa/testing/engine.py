@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo_sdaa.testing.graph import Program
-from zoo_sdaa.testing.machine import card, demand, engines, machine, record, visible_spas
+from zoo_sdaa.testing.machine import card, chat, demand, engines, machine, record, visible_spas
 
 _calls = 0
 
@@ -28,13 +28,38 @@ class Versioned:
 
 
 class Tensor:
-    """What ``from_numpy`` makes, and what a future's outputs are: a view of memory that is not the caller's."""
+    """What ``from_numpy`` makes: a view of the caller's memory. An output's tensor is a view of the runtime's memory."""
 
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array
 
     def numpy(self) -> NDArray[Any]:
         return self._array
+
+
+class Outputs:
+    """What a future gives: outputs by index, and nothing else that a list has."""
+
+    __iter__ = None  # or Python would iterate by index
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getitem__(self, index: int) -> OutputTensor:
+        return OutputTensor(self._context, self._context._memory[index])
+
+
+class OutputTensor(Tensor):
+    """Its ``numpy`` shows a buffer that all outputs of a context share: the next one overwrites it."""
+
+    def __init__(self, context: Context, array: NDArray[Any]) -> None:
+        super().__init__(array)
+        self._context = context
+
+    def numpy(self) -> NDArray[Any]:
+        shown = np.frombuffer(self._context._shown, self._array.dtype, self._array.size).reshape(self._array.shape)
+        shown[...] = self._array
+        return shown
 
 
 class Device:
@@ -59,6 +84,8 @@ class Engine(Versioned):
         self._contexts: list[Context] = []
         self._released = False
         engines()
+        if card() in machine().busy:
+            raise RuntimeError("sdaa: error 2, out of memory")
         record("engine", id=id(self), card=card(), generation=generation, header=self._program.header)
 
     def create_context(self) -> Context:
@@ -73,6 +100,7 @@ class Engine(Versioned):
         alive = [context for context in self._contexts if not context._released]
         demand(not alive, "an engine was released before its context")
         self._released = True
+        chat("engine released")
         record("engine released", id=id(self))
 
 
@@ -99,8 +127,8 @@ class Call:
     def wait(self) -> None:
         self._thread.join()
 
-    def get(self) -> list[Tensor]:
-        """Outputs of this call or, where another one was submitted before they were fetched, of that one."""
+    def get(self) -> Outputs:
+        """Outputs of this call or, if another one was submitted before they were fetched, of that one."""
         last = self
         while last.successor is not None:
             last = last.successor
@@ -108,7 +136,7 @@ class Call:
         if self._error is not None:
             raise self._error
         self.fetched = True
-        return [Tensor(array) for array in self._context._memory]
+        return Outputs(self._context)
 
 
 class Context(Versioned):
@@ -118,6 +146,7 @@ class Context(Versioned):
         self._program = program
         self._released = False
         self._memory: list[NDArray[Any]] = []
+        self._shown = bytearray()
         self._last: Call | None = None
         self._set: dict[str, NDArray[Any]] = {}
         self._ran = False
@@ -139,6 +168,8 @@ class Context(Versioned):
                 self._last.wait()
             for array in self._memory:
                 array[...] = -array - 1  # the memory is the next call's now
+            if self._memory:
+                OutputTensor(self, self._memory[0]).numpy()  # and so is the buffer that outputs are shown in
         previous, call = self._last, Call(self, inputs, self._last)
         if previous is not None and not previous.fetched:
             previous.successor = call
@@ -147,6 +178,7 @@ class Context(Versioned):
 
     def _compute(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         _perhaps_fail()
+        chat("a call begins")
         started = time.perf_counter()
         outputs = self._program.run(inputs)
         taken = time.perf_counter() - started
@@ -155,6 +187,9 @@ class Context(Versioned):
         self._milliseconds += (wanted or taken) * 1e3
         if not self._memory:
             self._memory = [np.empty_like(output) for output in outputs]
+            self._shown = bytearray(max(output.nbytes for output in outputs))
+        for array in inputs.values():
+            array[...] = -1  # the inputs' memory is workspace while a call runs
         for memory, output in zip(self._memory, outputs, strict=True):
             memory[...] = output
 
@@ -168,6 +203,7 @@ class Context(Versioned):
         if self._last is not None:
             self._last.wait()
         self._released = True
+        chat("context released")
         record("context released", id=id(self), milliseconds=self._milliseconds)
 
 
@@ -251,8 +287,8 @@ def _perhaps_fail() -> None:
     if here.fail_at == _calls:
         raise RuntimeError(f"sdaa: error 700 in call {_calls}")
     if here.lose == card() and _calls >= here.lose_at:
-        if here.lose_how == "exit":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if here.lose_how in ("exit", "segfault"):
+            os.kill(os.getpid(), signal.SIGKILL if here.lose_how == "exit" else signal.SIGSEGV)
         if here.lose_how == "hang":
             threading.Event().wait()
         raise RuntimeError("sdaa: error 719, the device is lost")

@@ -35,6 +35,12 @@ MOVES = frozenset(
 )
 """Operations that compute nothing: what they give is rounded already."""
 
+RELAY_NAMES = {
+    "nn.softmax": "Softmax", "nn.layer_norm": "LayerNormalization", "mean": "ReduceMean", "subtract": "Sub", "power": "Pow", "sqrt": "Sqrt",
+    "divide": "Div", "nn.dense": "MatMul", "nn.batch_matmul": "MatMul",
+}  # fmt: skip
+"""Operations by their name in Relay, which is what ``skip_ops`` names, and in ONNX."""
+
 REMEMBERED = 20_000
 """Rows whose outputs are kept, so that many tests on the same texts stay quick."""
 
@@ -49,6 +55,8 @@ class Module:
     shapes: Mapping[str, Sequence[int]]
     passes: tuple[str, ...] = ()
     half: bool = False
+    typed: bool = True
+    """Whether every expression has a type, which building demands."""
     conversion: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -132,6 +140,7 @@ def rounded(model: Any, skip_ops: Sequence[str] | None) -> Any:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    exact = {RELAY_NAMES.get(name, name) for name in skip_ops or ()}
     made = onnx.shape_inference.infer_shapes(model)
     floats = {
         value.name
@@ -152,7 +161,7 @@ def rounded(model: Any, skip_ops: Sequence[str] | None) -> Any:
             if attribute.HasField("t"):
                 cut(attribute.t)
         nodes.append(node)
-        if node.op_type in MOVES or node.op_type in (skip_ops or ()):
+        if node.op_type in MOVES or node.op_type in exact:
             continue
         for position, name in enumerate(node.output):
             if name in floats:

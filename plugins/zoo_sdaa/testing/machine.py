@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 VARIABLE = "ZOO_FAKE_SDAA"
-VISIBLE, ENGINES = "SDAA_VISIBLE_DEVICES", "MAX_ENGINE_NUMS"
+VISIBLE, ENGINES, OLDER = "SDAA_VISIBLE_DEVICES", "MAX_ENGINE_NUMS", "TECO_INFER_TVM_RUN"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,17 @@ class Machine:
     rows: Literal["spa", "card"] = "spa"
     """What one row of teco-smi, and so one index in SDAA_VISIBLE_DEVICES, stands for; both are published."""
     health: dict[str, str] = field(default_factory=dict)
-    """Card number (as text) to what teco-smi says of it, where that is not OK."""
+    """Card number (as text) to what teco-smi says of it, if that is not OK."""
+    dropped: tuple[int, ...] = ()
+    """Cards whose SPE-Util is N/A: they have dropped out."""
+    layout: Literal["1.15", "1.10"] = "1.15"
+    """The version of teco-smi whose table is printed; they have SPE-Util on different lines."""
     generation: Literal[1, 2] = 1
+    """2: ``tecoinference`` is there too, and ``tvm`` only compiles."""
+    both: bool = False
+    """Generation 1 runs engines as well, beside generation 2."""
+    tvm: bool = True
+    """Whether ``tvm`` is there. Generation 2 runs compiled engines without it."""
     version: str = "0.9.0"
     device_seconds: float = 0.0
     """Device time of a call; 0: whatever computing it takes."""
@@ -32,11 +41,15 @@ class Machine:
     lose: int = -1
     """The card that is lost, at its call ``lose_at``; -1: none."""
     lose_at: int = 1
-    lose_how: Literal["error", "exit", "hang"] = "error"
+    lose_how: Literal["error", "exit", "segfault", "hang"] = "error"
+    busy: tuple[int, ...] = ()
+    """Cards that have no memory left for an engine."""
+    loses_types: bool = False
+    """Whether the float16 conversion leaves types to be inferred before the build."""
     without: tuple[str, ...] = ()
     """Attributes this version does not have: ``tvm.runtime.save_engine``, ``Context.start_timing``."""
     changed: tuple[str, ...] = ()
-    """Functions whose signature is another one in this version."""
+    """Functions that have another signature in this version."""
 
     def environment(self, log: Path) -> dict[str, str]:
         """What a process must find in its environment to be on this machine."""
@@ -47,7 +60,10 @@ def machine() -> Machine:
     """The machine this process is on."""
     settings = _settings()
     settings.pop("log")
-    return Machine(**{**settings, "without": tuple(settings["without"]), "changed": tuple(settings["changed"])})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    return Machine(**values)
 
 
 def _settings() -> dict[str, Any]:
@@ -76,6 +92,11 @@ class ContractError(RuntimeError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         record("violation", problem=problem)
+
+
+def chat(text: str) -> None:
+    """Print as a library in C does: on the file descriptor 1, past Python's ``sys.stdout``. Results must stay clean of it."""
+    os.write(1, f"fake TecoInference: {text}\n".encode())
 
 
 def demand(condition: bool, problem: str) -> None:
@@ -110,31 +131,41 @@ def _visible_rows() -> list[int]:
 
 
 def teco_smi() -> str:
-    """What ``teco-smi`` prints here, in the layout that its version 1.15 is published with."""
+    """What ``teco-smi`` prints here, in a layout that one of its versions is published with."""
     here = machine()
-    lines = [
-        "Mon Aug 31 18:04:46 2026",
-        "+-----------------------------------------------------------------------------+",
+    newer = here.layout == "1.15"
+    head = [
         "|  TECO-SMI: 1.15.0        SDAADriver: 3.2.0        SDAARuntime: 3.2.0        |",
         "|-------------------------------+----------------------+----------------------|",
         "| Index  Name                   | Bus-Id               | Health      SPE-Util |",
         "|        Temp          Pwr Usage|          Memory-Usage|                      |",
-        "|=============================================================================|",
     ]
+    if not newer:
+        head = [
+            "|  TCML: 1.10.0        SDAADriver: 3.2.0        SDAARuntime: 3.2.0            |",
+            "|-------------------------------+----------------------+----------------------|",
+            "| Index  Name                   | Bus-Id               | Health      Volatile |",
+            "|        Temp          Pwr Usage|          Memory-Usage|             SPE-Util |",
+        ]
+    bar = "+-----------------------------------------------------------------------------+"
+    lines = ["Mon Aug 31 18:04:46 2026", bar, *head, f"|{'=' * 77}|"]
     rows = here.spas if here.rows == "spa" else 1
     for index in range(here.cards * rows):
-        health = here.health.get(str(index // rows), "OK")
+        number = index // rows
+        gone = number in here.dropped
+        health, used = here.health.get(str(number), "OK"), "N/A" if gone else "0%"
+        total = 15296 if rows > 1 else 65536
+        temperature, memory = ("N/A", "N/A / N/A") if gone else ("40C", f"0MB / {total}MB")
+        first, second = (used, "") if newer else ("", used)
         lines += [
-            f"| {index:>3}    TECO_AICARD_01         | 00000000:{16 + index // rows:02X}:00.0     | {health:<7}           0% |",
-            f"|        40C                90W |        0MB / {15296 if rows > 1 else 65536}MB |                      |",
+            f"| {index:>3}    TECO_AICARD_01         | 00000000:{16 + number:02X}:00.0     | {health:<15} {first:>4} |",
+            f"|        {temperature:<10}        90W | {memory:>20} | {second:>20} |",
             "|-------------------------------+----------------------+----------------------|",
         ]
-    return "\n".join(
-        [
-            *lines,
-            "| Processes:  |",
-            "|  Device       PID      Process name     Memory Usage |",
-            "| No Process Running |",
-            "",
-        ]
-    )
+    processes = [
+        "| Processes:  |",
+        "|  Device       PID      Process name     Memory Usage |",
+        "| No Process Running |",
+        "",
+    ]
+    return "\n".join([*lines, *processes])

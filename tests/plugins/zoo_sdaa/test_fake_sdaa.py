@@ -191,8 +191,48 @@ def test_a_compilation_out_of_order_is_refused(fake: Fake, tmp_path: Path) -> No
     with pytest.raises(ContractError, match="every dimension"):
         tvm.relay.frontend.from_onnx(model, {name: [0, LENGTH] for name in shapes})
     half = onnx.load(str(write_toy(tmp_path / "half.onnx", half=True)))
-    with pytest.raises(ContractError, match="must be float32"):
-        tvm.relay.frontend.from_onnx(half, shapes)
+    ir_module, _ = tvm.relay.frontend.from_onnx(half, shapes)
+    with pytest.raises(ContractError, match="takes a float32 model"):
+        tvm.relay.frontend.convert_float_to_float16(ir_module)
+    nodes = [type(node).FromString(node.SerializeToString()) for node in reversed(model.graph.node)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    with pytest.raises(ContractError, match="comes before those it reads from"):
+        tvm.relay.frontend.from_onnx(model, shapes)
+
+
+def test_outputs_are_had_by_index_alone_and_shown_in_one_buffer(fake: Fake, library: Any) -> None:
+    import tvm
+
+    context = tvm.runtime.create_engine(library, "sdaa").create_context()
+    outputs = context.run_async(tensors()).get()
+    with pytest.raises(TypeError):
+        list(outputs)
+    with pytest.raises(TypeError):
+        len(outputs)
+    assert np.shares_memory(outputs[0].numpy(), outputs[0].numpy())
+
+
+def test_the_memory_of_inputs_is_workspace_while_a_call_runs(fake: Fake, library: Any) -> None:
+    import tvm
+
+    given = arrays()
+    context = tvm.runtime.create_engine(library, "sdaa").create_context()
+    context.run_async([tvm.runtime.from_numpy(array) for array in given]).get()
+    assert (given[0] == -1).all()
+
+
+def test_it_prints_past_pythons_stdout(fake: Fake, library: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    import tvm
+
+    engine = tvm.runtime.create_engine(library, "sdaa")
+    context = engine.create_context()
+    context.run_async(tensors()).get()
+    context.release()
+    engine.release()
+    printed = capfd.readouterr().out
+    for said in ("a call begins", "context released", "engine released"):
+        assert f"fake TecoInference: {said}" in printed
 
 
 def test_it_is_importable_only_where_a_test_asks_for_it(tmp_path: Path) -> None:

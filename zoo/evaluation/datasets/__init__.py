@@ -6,10 +6,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.errors import InputError, UnknownNameError
+from zoo.errors import InputError, UnknownNameError, ZooError
 from zoo.evaluation.datasets import beir, hub, mldr, trec
 from zoo.evaluation.datasets.collection import Collection, DataRequest
 from zoo.evaluation.datasets.layout import Layout
+from zoo.evaluation.datasets.names import unfit_name
 from zoo.paths import bundled
 
 __all__ = ["Collection", "DataRequest", "find_layouts", "open_collections"]
@@ -27,6 +28,9 @@ EXPECTED = (
 
 def find_layouts(request: DataRequest) -> list[Layout]:
     """What there is of what was asked for; nothing is read but names. Raises ZooError."""
+    for name, text in (("split", request.split), ("dataset", request.dataset)):
+        if text is not None and (problem := unfit_name(text) or ("contains '/'" if "/" in text else "")):
+            raise ZooError(f"the name {text!r:.100} (`{name}`) {problem}, and files are called by it")
     if request.data_path is None:
         name = request.dataset or MINIATURE
         if name == MINIATURE:
@@ -34,9 +38,14 @@ def find_layouts(request: DataRequest) -> list[Layout]:
         if name == "mldr":
             return hub.download(request)
         raise UnknownNameError(
-            "data set to be had without --data-path called", name, ["mldr", MINIATURE], "Others need --data-path DIR."
+            "data set that zoo gets by itself called",
+            name,
+            ["mldr", MINIATURE],
+            "Others need their folder (`data_path`).",
         )
+    # '.' and '..' have a name and a parent too; any other path is called what the user called it.
     path = Path(request.data_path)
+    path = path.resolve() if ".." in path.parts else path.absolute()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
         raise InputError(path, None, f"{problem}. {EXPECTED}")
@@ -48,5 +57,5 @@ def find_layouts(request: DataRequest) -> list[Layout]:
 
 
 def open_collections(layouts: list[Layout], request: DataRequest) -> list[Collection]:
-    """Each layout, read and checked. Raises ZooError at the first fault, before anything is scored."""
+    """Each layout, read and checked. Raises ZooError with the faults of the first file that has some, before anything is scored."""
     return [layout.load(request) for layout in layouts]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from zoo.errors import InputError, UnknownNameError
+from zoo.errors import UnknownNameError
 from zoo.evaluation.datasets.collection import DataRequest, Judged, Queries
 from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file
-from zoo.evaluation.datasets.lines import Lines, columns, json_lines, whole_number
+from zoo.evaluation.datasets.lines import Form, Lines, columns, json_lines
 from zoo.evaluation.datasets.passages import BeirDocument
 
-QUERY = '{"_id": "...", "text": "..."}'
-HEADER = ["query-id", "corpus-id", "score"]
+COLUMNS = "query-id corpus-id score"
+SPELLINGS = (
+    frozenset({"queryid", "query", "qid", "topicid", "topic"}),
+    frozenset(
+        {"corpusid", "corpus", "documentid", "document", "docid", "docno", "doc", "passageid", "passage", "pid", "did"}
+    ),
+    frozenset({"score", "relevance", "rel", "grade", "label", "judgement", "judgment"}),
+)
+"""What published files call their columns, without case, hyphens, underscores and blanks."""
 
 
 class Query(msgspec.Struct, rename={"id": "_id"}):
@@ -22,6 +29,9 @@ class Query(msgspec.Struct, rename={"id": "_id"}):
 
     id: str | int
     text: str
+
+
+QUERY = Form(Query, '{"_id": "...", "text": "..."}')
 
 
 def find(request: DataRequest, path: Path) -> list[Layout]:
@@ -56,13 +66,14 @@ def _layout(request: DataRequest, folder: Path, top: str) -> Layout:
         candidates=first_stage_file([folder, folder.parent], files, request.candidates),
         eval_names={dataset} if request.dataset else {dataset, name, "beir"},
         dataset_names={name, dataset},
+        ignore_identical_ids=True,  # as BEIR's own EvaluateRetrieval.evaluate does
     )
 
 
 def read_queries(path: Path) -> Queries:
     """``queries.jsonl``. Raises InputError."""
     queries = Queries(Lines(path))
-    for line, query in json_lines(queries.lines, Query, QUERY):
+    for line, query in json_lines(queries.lines, QUERY):
         queries.add(line, str(query.id), query.text)
     return queries
 
@@ -71,15 +82,17 @@ def _reader(folder: Path, split: str) -> Callable[[], Split]:
     def read() -> Split:
         queries = read_queries(folder / "queries.jsonl")
         judged = Judged(Lines(folder / "qrels" / f"{split}.tsv"), queries.table)
-        for line, row in columns(judged.lines, " ".join(HEADER), "\t"):
-            if row != HEADER:
-                judged.add(line, row[0], row[1], whole_number(judged.lines, line, row[2], "score"))
+        for line, row in columns(judged.lines, COLUMNS, "\t"):
+            if not is_header(row):
+                judged.add(line, *row)
             elif line.number != 1:
-                raise InputError(judged.lines.path, line.number, "repeats the header. Remove the line")
-        return Split(queries.table, judged, _hashes(queries.lines, judged.lines))
+                judged.lines.faults.add(judged.lines.fault(line, "repeats the header. Remove the line"))
+        return Split(queries.table, judged, {"queries": queries.lines.sha256, "judgements": judged.lines.sha256})
 
     return read
 
 
-def _hashes(queries: Lines, judged: Lines) -> dict[str, str]:
-    return {queries.path.name: queries.sha256, f"qrels/{judged.path.name}": judged.sha256}
+def is_header(row: Sequence[str]) -> bool:
+    """Whether the columns of a line of judgements are their names."""
+    plain = ("".join(filter(str.isalnum, column.casefold())) for column in row)
+    return all(column in known for column, known in zip(plain, SPELLINGS, strict=True))

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from zoo.errors import InputError, NotInstalledError
 from zoo.evaluation.datasets.collection import NO_RERANKER
-from zoo.evaluation.datasets.lines import Lines, decode_line
-from zoo.evaluation.datasets.passages import EXAMPLES, Document
-from zoo.files import atomic_write
+from zoo.evaluation.datasets.lines import Lines, json_lines
+from zoo.evaluation.datasets.passages import Document, form_of
+from zoo.files import atomic_write, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +72,8 @@ def make(
         logger.info("candidates: %s, made before", path)
         return path
     results = _search(corpus, form, queries, top_k)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as handle:
+    make_folder(path.parent)
+    with atomic_write(path, quiet=True) as handle:
         json.dump(
             {
                 "eval_name": naming.eval_name,
@@ -104,7 +102,7 @@ def _fingerprint(corpus: Path, queries: Mapping[str, str], top_k: int) -> dict[s
 def _made_from(path: Path) -> object:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content.get("made_from") if isinstance(content, dict) else None
 
@@ -114,16 +112,14 @@ def _search(corpus: Path, form: type[Document], queries: Mapping[str, str], top_
         import bm25s
     except ImportError as error:
         raise NotInstalledError(
-            f"{corpus} comes without first-stage results. Name them with --candidates FILE, or have them made by BM25: "
+            f"{corpus} comes without first-stage results. Name them (`candidates`), or have them made by BM25: "
             "pip install 'zoo-runner[bm25]'"
         ) from error
     logger.info("no first-stage results: indexing %s for BM25", corpus)
     vocabulary: dict[str, int] = {}
     ids: list[str] = []
     tokens: list[array[int]] = []
-    lines, decode = Lines(corpus), msgspec.json.Decoder(form).decode
-    for line in lines:
-        document = decode_line(lines, line, decode, EXAMPLES[form])
+    for _, document in json_lines(Lines(corpus), form_of(form)):
         ids.append(document.key)
         tokens.append(array("i", (vocabulary.setdefault(word, len(vocabulary)) for word in words(document.passage))))
     if not vocabulary:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection as Collection_
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.errors import InputError
-from zoo.evaluation.datasets.lines import Line, Lines
+from zoo.evaluation.datasets.lines import Line, Lines, whole_number
+from zoo.evaluation.datasets.names import unfit_grade, unfit_id
 from zoo.evaluation.datasets.passages import Passages
 from zoo.types import Qrels, Run
 
@@ -27,6 +29,8 @@ class DataRequest:
     candidates: Path | None = None
     top_k: int = 100
     limit: int | None = None
+    ignore_identical_ids: bool | None = None
+    """Leave out a candidate whose id is the query's own; None is the reference's rule for the data set."""
     offline: bool = False
     work: Path = Path("zoo-results")
     """Where candidates are written that had to be made."""
@@ -50,8 +54,13 @@ class Collection:
     candidates: Run
     passages: Passages
     inputs: Mapping[str, str]
-    """sha256 of each input file, by its name."""
+    """sha256 of each input, by its part: the name of a file may change, and its scores are the same."""
     missing: tuple[str, ...] = ()
+    identical: int = 0
+    """Candidates whose id is the query's own: the query itself, where queries are passages too."""
+    identical_left_out: bool = False
+    absent: tuple[str, ...] = ()
+    """Judged passages that the corpus does not have; recall counts them as not found."""
 
     @property
     def label(self) -> str:
@@ -66,7 +75,7 @@ class Collection:
 
 @dataclass
 class Judged:
-    """Judgements as they are read: every fault is told with its line."""
+    """Judgements as they are read: every fault goes to ``lines.faults`` with its line."""
 
     lines: Lines
     queries: Mapping[str, str] | None
@@ -75,55 +84,68 @@ class Judged:
     places: dict[str, int] = field(default_factory=dict)
     """passage id -> first line that names it."""
 
-    def add(self, line: Line, query: str, passage: str, relevance: int) -> None:
-        """Take one judgement. Raises InputError for an unknown query and for a second judgement of the same pair."""
+    def add(self, line: Line, query: str, passage: str, relevance: int | str) -> None:
+        """Take one judgement: of a known query, of a pair that has none yet, with ids and a grade that metrics can hold."""
+        if problem := self._problem(query, passage, relevance):
+            self.lines.faults.add(self.lines.fault(line, problem))
+        else:
+            self.table.setdefault(query, {})[passage] = int(relevance)
+            self.places.setdefault(passage, line.number)
+
+    def _problem(self, query: str, passage: str, relevance: int | str) -> str:
+        grade = whole_number(relevance) if isinstance(relevance, str) else relevance
+        if grade is None:
+            return f"the relevance {relevance[:40]!r} is not a whole number"  # type: ignore[index]  # a text
+        if unfit := unfit_grade(grade):
+            return f"the relevance {grade} {unfit}"
+        if unfit := unfit_id(query):
+            return f"the query id {query!r} {unfit}"
+        if unfit := unfit_id(passage):
+            return f"the passage id {passage!r} {unfit}"
         if self.queries is not None and query not in self.queries:
-            raise InputError(
-                self.lines.path,
-                line.number,
-                f"judges the query '{query}', which the queries' file does not have. Add the query or remove the line",
+            return (
+                f"judges the query '{query}', which the queries' file does not have. Add the query or remove the line"
             )
-        judgements = self.table.setdefault(query, {})
-        if passage in judgements:
-            raise InputError(
-                self.lines.path,
-                line.number,
-                f"judges the passage '{passage}' for the query '{query}' a second time. Remove one of the two lines",
-            )
-        judgements[passage] = relevance
-        self.places.setdefault(passage, line.number)
+        if passage in self.table.get(query, ()):
+            return f"judges the passage '{passage}' for the query '{query}' a second time. Remove one of the two lines"
+        return ""
 
 
 @dataclass
 class Queries:
-    """Queries as they are read."""
+    """Queries as they are read: every fault goes to ``lines.faults`` with its line."""
 
     lines: Lines
     table: dict[str, str] = field(default_factory=dict)
 
     def add(self, line: Line, query: str, text: str) -> None:
-        """Take one query. Raises InputError for a second one of the same id and for one without text."""
+        """Take one query: of an id that is not there yet and that files can hold, with a text."""
+        if problem := self._problem(query, text):
+            self.lines.faults.add(self.lines.fault(line, problem))
+        else:
+            self.table[query] = text
+
+    def _problem(self, query: str, text: str) -> str:
+        if unfit := unfit_id(query):
+            return f"the query id {query!r} {unfit}"
         if query in self.table:
-            raise InputError(
-                self.lines.path,
-                line.number,
-                f"the query id '{query}' is there twice. Every query needs an id of its own",
-            )
+            return f"the query id '{query}' is there twice. Every query needs an id of its own"
         if not text.strip():
-            raise InputError(
-                self.lines.path, line.number, f"the query '{query}' has no text. Remove the line or fill it in"
-            )
-        self.table[query] = text
+            return f"the query '{query}' has no text. Remove the line or fill it in"
+        return ""
 
 
-def check_known(judged: Iterable[Judged], known: Iterable[str], corpus: Path) -> None:
-    """Every judged passage is in the corpus. Raises InputError with the line that names one that is not."""
-    have = set(known)
-    for file in judged:
-        for passage, number in file.places.items():
-            if passage not in have:
-                raise InputError(
-                    file.lines.path,
-                    number,
-                    f"judges the passage '{passage}', which {corpus} does not have. Complete the corpus or remove the line",
-                )
+def absent_passages(judged: Judged, known: Collection_[str], corpus: Path) -> tuple[str, ...]:
+    """Judged passages that the corpus does not have, in the order of their lines. Raises InputError if it has none of them.
+
+    Published data sets have such judgements (ArguAna); trec_eval counts them as relevant passages that are not found.
+    """
+    absent = tuple(passage for passage in judged.places if passage not in known)
+    if absent and len(absent) == len(judged.places):
+        raise InputError(
+            judged.lines.path,
+            judged.places[absent[0]],
+            f"judges the passage '{absent[0]}', which {corpus} does not have, and none of the other judged passages either. "
+            "Use the corpus that these judgements are of",
+        )
+    return absent

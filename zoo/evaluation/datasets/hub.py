@@ -16,8 +16,8 @@ from zoo.checkpoints.download import hub_endpoint
 from zoo.checkpoints.sources import is_offline
 from zoo.errors import UnknownNameError, ZooError
 from zoo.evaluation.datasets.collection import DataRequest, Judged, Queries
-from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file
-from zoo.evaluation.datasets.lines import Lines, json_lines
+from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file, usual_places
+from zoo.evaluation.datasets.lines import Form, Lines, json_lines
 from zoo.evaluation.datasets.passages import HubDocument
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 REPOSITORY, REVISION = "Shitao/MLDR", "main"
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru", "th", "zh")
 SPLITS = ("train", "dev", "test")
-ROW = '{"query_id": "...", "query": "...", "positive_passages": [{"docid": "...", "text": "..."}], "negative_passages": []}'
 
 
 class NamedPassage(msgspec.Struct):
@@ -41,6 +40,12 @@ class Row(msgspec.Struct):
     query: str
     positive_passages: list[NamedPassage]
     negative_passages: list[NamedPassage]
+
+
+ROW = Form(
+    Row,
+    '{"query_id": "...", "query": "...", "positive_passages": [{"docid": "...", "text": "..."}], "negative_passages": []}',
+)
 
 
 def find(request: DataRequest, path: Path) -> list[Layout]:
@@ -65,7 +70,7 @@ def download(request: DataRequest) -> list[Layout]:
             raise UnknownNameError("language of MLDR called", language, LANGUAGES)
     if not request.languages:
         raise ZooError(
-            f"--dataset mldr needs a language, for example --dataset mldr/en. There are {', '.join(LANGUAGES)}"
+            f"the data set mldr needs a language, for example mldr/en (`dataset`). There are {', '.join(LANGUAGES)}"
         )
     return [_layout(request, _fetch(language, request), language) for language in request.languages]
 
@@ -89,8 +94,8 @@ def _fetch(language: str, request: DataRequest) -> Path:
         except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
             where = "the Hugging Face cache (offline)" if offline else hub_endpoint()
             raise ZooError(
-                f"{file} of {REPOSITORY} cannot be had from {where}: {str(error).splitlines()[0]}. Set HF_ENDPOINT to a mirror, "
-                f"or put the file into DIR/{file} and pass --data-path DIR, or use --dataset mldr-mini, which comes with zoo"
+                f"{file} of {REPOSITORY} is not available from {where}: {str(error).splitlines()[0]}. Set HF_ENDPOINT to a mirror, "
+                f"or put the file into DIR/{file} and name DIR (`data_path`), or use the data set mldr-mini, which comes with zoo"
             ) from error
         logger.info("%s: %s", file, path)
         folder = Path(path).parent
@@ -106,7 +111,9 @@ def _layout(request: DataRequest, folder: Path, language: str) -> Layout:
         corpus=folder / "corpus.jsonl.gz",
         document=HubDocument,
         read=_reader(folder, request.split),
-        candidates=first_stage_file([folder.parent], [f"{language}-{request.split}.json"], request.candidates),
+        candidates=first_stage_file(
+            usual_places(folder.parent), [f"{language}-{request.split}.json"], request.candidates
+        ),
         eval_names={dataset, "mldr"},
         dataset_names={language},
     )
@@ -117,7 +124,7 @@ def _reader(folder: Path, split: str) -> Callable[[], Split]:
         lines = Lines(folder / f"{split}.jsonl.gz")
         queries = Queries(lines)
         judged = Judged(lines, None)
-        for line, row in json_lines(lines, Row, ROW):
+        for line, row in json_lines(lines, ROW):
             query = str(row.query_id)
             queries.add(line, query, row.query)
             for passage, relevance in (
@@ -125,6 +132,6 @@ def _reader(folder: Path, split: str) -> Callable[[], Split]:
                 *((passage, 0) for passage in row.negative_passages),
             ):
                 judged.add(line, query, str(passage.docid), relevance)
-        return Split(queries.table, judged, {lines.path.name: lines.sha256})
+        return Split(queries.table, judged, {"queries": lines.sha256})
 
     return read

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from zoo.errors import InputError, ZooError
+from zoo.errors import Faults, InputError, ZooError
 from zoo.evaluation.datasets.candidates import Expected, FirstStage, line_with, read_candidates
-from zoo.evaluation.datasets.collection import NO_RERANKER, Collection, DataRequest, Judged, check_known
+from zoo.evaluation.datasets.collection import NO_RERANKER, Collection, DataRequest, Judged, absent_passages
 from zoo.evaluation.datasets.passages import Document, Passages, read_corpus
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,11 @@ class Layout:
     candidates: Path | None
     eval_names: Group[str]
     dataset_names: Group[str]
+    ignore_identical_ids: bool = False
+    """The reference's rule for this format: whether a candidate whose id is the query's own is left out."""
 
     def load(self, request: DataRequest) -> Collection:
-        """Read and check everything. Raises InputError at the first fault, ZooError where there are no candidates."""
+        """Read and check everything. Raises InputError with every fault of a file, ZooError if there are no candidates."""
         asked = self.read()
         judged = [query for query in asked.queries if query in asked.judged.table]
         if not judged:
@@ -55,7 +57,13 @@ class Layout:
         self._check_queries(path, stage, asked)
         chosen = judged[: request.limit]
         passages, corpus_hash = self._read_corpus(path, stage, asked, chosen)
-        present = [query for query in chosen if query in stage.results]
+        ignored = self.ignore_identical_ids if request.ignore_identical_ids is None else request.ignore_identical_ids
+        identical = sum(query in stage.results.get(query, ()) for query in chosen)
+        candidates = {
+            query: {p: score for p, score in stage.results[query].items() if not (ignored and p == query)}
+            for query in chosen
+            if query in stage.results
+        }
         return Collection(
             dataset=request.dataset or stage.eval_name or self.dataset,
             language=self.language,
@@ -64,10 +72,13 @@ class Layout:
             first_stage=path,
             queries={query: asked.queries[query] for query in chosen},
             qrels={query: asked.judged.table[query] for query in chosen},
-            candidates={query: stage.results[query] for query in present},
+            candidates=candidates,
             passages=passages,
-            inputs={**asked.inputs, self.corpus.name: corpus_hash, path.name: stage.sha256},
-            missing=tuple(query for query in chosen if query not in stage.results),
+            inputs={**asked.inputs, "corpus": corpus_hash, "first stage": stage.sha256},
+            missing=tuple(query for query in chosen if query not in candidates),
+            identical=identical,
+            identical_left_out=ignored,
+            absent=absent_passages(asked.judged, passages, self.corpus),
         )
 
     def _expected(self, path: Path) -> Expected:
@@ -80,13 +91,13 @@ class Layout:
         )
 
     def _check_queries(self, path: Path, stage: FirstStage, asked: Split) -> None:
+        faults = Faults()
         for query in stage.results:
             if query not in asked.queries:
-                raise InputError(
-                    path,
-                    line_with(path, query),
-                    f"has results for the query '{query}', which the queries' file does not have",
-                )
+                line = line_with(path, query) if faults.listing else None
+                problem = f"has results for the query '{query}', which the queries' file does not have"
+                faults.add(InputError(path, line, problem))
+        faults.refuse()
         unjudged = [query for query in stage.results if query not in asked.judged.table]
         if unjudged:
             logger.warning(
@@ -98,19 +109,17 @@ class Layout:
         named = {passage for scores in stage.results.values() for passage in scores}
         logger.info("reading %s: %d passages are wanted", self.corpus, len(named))
         passages, digest = read_corpus(self.corpus, self.document, named | set(asked.judged.places))
+        faults = Faults()
         for query in chosen:
             for passage in stage.results.get(query, ()):
                 if passage not in passages:
-                    break
-            else:
-                continue
-            raise InputError(
-                path,
-                line_with(path, passage),
-                f"names the passage '{passage}' for the query '{query}', which {self.corpus} does not have. "
-                "Use the corpus that the first stage searched",
-            )
-        check_known([asked.judged], passages, self.corpus)
+                    line = line_with(path, passage) if faults.listing else None
+                    problem = (
+                        f"names the passage '{passage}' for the query '{query}', which {self.corpus} does not have. "
+                        "Use the corpus that the first stage searched"
+                    )
+                    faults.add(InputError(path, line, problem))
+        faults.refuse()
         return passages, digest
 
     def _make_candidates(self, asked: Split, judged: list[str], request: DataRequest) -> Path:
@@ -124,6 +133,11 @@ class Layout:
             top_k=request.top_k,
             work=request.work,
         )
+
+
+def usual_places(data: Path) -> list[Path]:
+    """Where the reference keeps first-stage files of the data in ``data``: one level above, or in the folder itself."""
+    return [data.parent, data] if data.name == "data" else [data, data.parent]
 
 
 def first_stage_file(places: Iterable[Path], names: Iterable[str], asked: Path | None) -> Path | None:
@@ -144,11 +158,11 @@ def first_stage_file(places: Iterable[Path], names: Iterable[str], asked: Path |
         found = direct or [path for path in (*stored, *sorted(deeper)) if path.is_file()]
         if len(found) > 1:
             files = ", ".join(map(str, found))
-            raise ZooError(f"there is more than one first-stage file: {files}. Choose one with --candidates FILE")
+            raise ZooError(f"there is more than one first-stage file: {files}. Choose one (`candidates`)")
         if found:
             return found[0]
     if asked is not None:
         raise ZooError(
-            f"--candidates {asked}: the folder has no {' and no '.join(names)}, nor one in RETRIEVER/{NO_RERANKER}/"
+            f"the folder {asked} (`candidates`) has no {' and no '.join(names)}, nor one in RETRIEVER/{NO_RERANKER}/"
         )
     return None

@@ -1,24 +1,36 @@
 """Lines of data files, plain or gzip: numbered, hashed as they are read, and checked one by one.
 
-Every fault is an InputError with the file, the line and what to do about it.
+Every fault is an InputError with the file, the line and what to do about it. The faults of a file are collected while it is read and
+raised together at its end.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
+import json
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar, cast
+from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from zoo.errors import InputError
+from zoo.errors import Faults, InputError
+from zoo.files import LONGEST_LINE, reason
+from zoo.strict_json import RepeatedKeyError, keys_once
 
 T = TypeVar("T")
 BOM = b"\xef\xbb\xbf"
 BUFFER = 1 << 20
+UNPACKED_FREELY, UNPACKED_TIMES = 100 << 20, 200
+"""A gzip file may unpack to so many bytes, or to so many times its size. Text shrinks to a third; 1,000 times is a bomb."""
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+BLANKS = " \t\r\n\v\f"
+"""What separates the columns of TREC's files: ASCII's white space."""
 
 
 class Line(NamedTuple):
@@ -30,34 +42,52 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of a file. After an iteration has reached the end, ``sha256`` is that of the file's (uncompressed) bytes."""
+    """The lines of a file. After an iteration has reached the end, ``sha256`` is that of the file's (uncompressed) bytes.
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
+    ``file`` is where the content lies if that is not ``path``, which messages name.
+    """
+
+    def __init__(self, path: Path, file: Path | None = None) -> None:
+        self._file = file or path
+        if not self._file.is_file():
             raise InputError(path, None, "is a folder, not a file" if path.is_dir() else "no such file")
         self.path = path
         self.packed = path.suffix == ".gz"
         self.sha256 = ""
+        self.faults = Faults()
 
     def __iter__(self) -> Iterator[Line]:
         digest, offset, number = hashlib.sha256(), 0, 0
         try:
+            most = max(UNPACKED_FREELY, UNPACKED_TIMES * self._file.stat().st_size)
             with self._open() as handle:
-                for number, raw in enumerate(handle, start=1):
+                for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
+                    if len(raw) > LONGEST_LINE:
+                        raise self.fault(
+                            number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have"
+                        )
                     digest.update(raw)
                     if raw.strip():
                         yield Line(number, offset, raw)
                     offset += len(raw)
+                    if self.packed and offset > most:
+                        raise self.fault(number, f"the gzip data unpacks to more than {UNPACKED_TIMES} times its size")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(
-                self.path, number + 1, f"the gzip data is cut off or damaged ({error}). Download the file again"
+            raise self.fault(
+                number + 1, f"the gzip data is cut off or damaged ({error}). Download the file again"
             ) from error
         except OSError as error:
-            raise InputError(self.path, None, f"cannot be read: {error.strerror}") from error
+            raise self.fault(None, f"cannot be read: {reason(error)}") from error
         self.sha256 = digest.hexdigest()
 
+    def fault(self, line: Line | int | None, problem: str) -> InputError:
+        """The error that says ``problem`` of a line."""
+        return InputError(self.path, line.number if isinstance(line, Line) else line, problem)
+
     def _open(self) -> IO[bytes]:
-        return cast("IO[bytes]", gzip.open(self.path, "rb")) if self.packed else self.path.open("rb", buffering=BUFFER)
+        return (
+            cast("IO[bytes]", gzip.open(self._file, "rb")) if self.packed else self._file.open("rb", buffering=BUFFER)
+        )
 
     def checked(self, line: Line) -> bytes:
         """The line without a byte order mark. Raises InputError where it is not UTF-8."""
@@ -75,58 +105,90 @@ class Lines:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(
-                self.path,
-                number,
-                f"is not UTF-8 (byte {error.start + 1} of the line). Convert the file, for example with iconv",
+            raise self.fault(
+                number, f"is not UTF-8 (byte {error.start + 1} of the line). Convert the file, for example with iconv"
             ) from error
 
 
-def json_lines(lines: Lines, form: type[T], example: str) -> Iterator[tuple[Line, T]]:
-    """Each line as a ``form``. Raises InputError at the first that is none, and where there is no line at all."""
-    decode = msgspec.json.Decoder(form).decode
+class Form(Generic[T]):
+    """What a JSON line of a file must be, and an example of a right one."""
+
+    def __init__(self, kind: type[T], example: str) -> None:
+        self.example = example
+        self._decode = msgspec.json.Decoder(kind).decode
+        self._keys = [f'"{field.encode_name}"'.encode() for field in msgspec.structs.fields(cast("Any", kind))]
+
+    def read(self, lines: Lines, line: Line, *, every_key: bool = True) -> T:
+        """One line's value. Raises InputError saying what is wrong with it, with the example.
+
+        ``every_key`` False does not look for a key that is there twice, which takes as long as reading the line.
+        """
+        raw = lines.checked(line)
+        try:
+            value = self._decode(raw)
+            if every_key and any(raw.count(key) > 1 for key in self._keys):
+                json.loads(raw, object_pairs_hook=keys_once)
+            return value
+        except (ValueError, RecursionError) as error:
+            kind = "is not what it should be" if isinstance(error, msgspec.ValidationError) else "is not JSON"
+            problem = str(error) if isinstance(error, RepeatedKeyError) else f"{kind}: {error}"
+            shown = lines.text(line).strip()[:120]
+            raise lines.fault(line, f"{problem}. A line reads {self.example}. This one reads: {shown!r}") from error
+
+
+def json_lines(lines: Lines, form: Form[T]) -> Iterator[tuple[Line, T]]:
+    """Each line as a ``form``. At the end raises InputError with every fault, the consumer's own in ``lines.faults`` too."""
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  # read after the loop
-        yield line, decode_line(lines, line, decode, example)
+        try:
+            value = form.read(lines, line)
+        except InputError as fault:
+            lines.faults.add(fault)
+        else:
+            yield line, value
     if not count:
-        raise InputError(lines.path, None, f"is empty. A line reads {example}")
-
-
-def decode_line(lines: Lines, line: Line, decode: Callable[[bytes], T], example: str) -> T:
-    """One line's value. Raises InputError saying what is wrong with it and what a right one looks like."""
-    raw = lines.checked(line)
-    try:
-        return decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        kind = "is not what it should be" if isinstance(error, msgspec.ValidationError) else "is not JSON"
-        shown = lines.text(line).strip()[:120]
-        raise InputError(
-            lines.path, line.number, f"{kind}: {error}. A line reads {example}. This one reads: {shown!r}"
-        ) from error
+        raise lines.fault(None, f"is empty. A line reads {form.example}")
+    lines.faults.refuse()
 
 
 def columns(lines: Lines, names: str, separator: str | None) -> Iterator[tuple[Line, list[str]]]:
-    """Each line split into as many columns as ``names`` has words; ``separator`` None is any white space."""
-    wanted = len(names.split())
+    """Each line split into as many columns as ``names`` has words; ``separator`` None is any ASCII white space.
+
+    At the end raises InputError with every fault, the consumer's own in ``lines.faults`` too.
+    """
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  # read after the loop
-        text = lines.text(line)
-        found = [column.strip() for column in text.split(separator)]
-        if len(found) != wanted or not all(found):
-            kind = "tab-separated" if separator == "\t" else "blank-separated"
-            raise InputError(
-                lines.path,
-                line.number,
-                f"has {sum(map(bool, found))} {kind} columns, not {wanted} ({names}). It reads: {text[:120]!r}",
-            )
-        yield line, found
+        try:
+            found = _split(lines, line, names, separator)
+        except InputError as fault:
+            lines.faults.add(fault)
+        else:
+            yield line, found
     if not count:
-        raise InputError(lines.path, None, f"is empty. A line has the columns {names}")
+        raise lines.fault(None, f"is empty. A line has the columns {names}")
+    lines.faults.refuse()
 
 
-def whole_number(lines: Lines, line: Line, text: str, name: str) -> int:
-    """``text`` as an integer. Raises InputError."""
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(lines.path, line.number, f"the {name} {text!r} is no whole number") from error
+def _split(lines: Lines, line: Line, names: str, separator: str | None) -> list[str]:
+    text = lines.text(line)
+    if separator is None:
+        found = [column.decode("utf-8") for column in lines.checked(line).split()]  # of bytes: at ASCII's blanks alone
+    else:
+        found = [column.strip(BLANKS) for column in text.split(separator)]
+    wanted = len(names.split())
+    if len(found) != wanted or not all(found):
+        kind = "tab-separated" if separator == "\t" else "blank-separated"
+        raise lines.fault(
+            line, f"has {sum(map(bool, found))} {kind} columns, not {wanted} ({names}). It reads: {text[:120]!r}"
+        )
+    return found
+
+
+def whole_number(text: str) -> int | None:
+    """``text`` as an integer of at most 18 digits, in ASCII alone; None if it is not one."""
+    return int(text) if WHOLE.fullmatch(text) else None
+
+
+def decimal_number(text: str) -> float | None:
+    """``text`` as a number, in ASCII alone and without underscores; None if it is not one."""
+    return float(text) if DECIMAL.fullmatch(text) else None

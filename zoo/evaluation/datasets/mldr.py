@@ -13,12 +13,9 @@ import msgspec
 
 from zoo.errors import UnknownNameError, ZooError
 from zoo.evaluation.datasets.collection import DataRequest, Judged, Queries
-from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file
-from zoo.evaluation.datasets.lines import Lines, json_lines
+from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file, usual_places
+from zoo.evaluation.datasets.lines import Form, Lines, json_lines
 from zoo.evaluation.datasets.passages import MldrDocument
-
-QUERY = '{"id": "...", "text": "..."}'
-JUDGEMENT = '{"qid": "...", "docid": "...", "relevance": 1}'
 
 
 class Query(msgspec.Struct):
@@ -34,6 +31,10 @@ class Judgement(msgspec.Struct):
     qid: str | int
     docid: str | int
     relevance: int
+
+
+QUERY = Form(Query, '{"id": "...", "text": "..."}')
+JUDGEMENT = Form(Judgement, '{"qid": "...", "docid": "...", "relevance": 1}')
 
 
 def find(request: DataRequest, path: Path) -> list[Layout]:
@@ -63,10 +64,9 @@ def _splits(root: Path) -> list[str]:
 
 def _layout(request: DataRequest, root: Path, dataset: str, language: str) -> Layout:
     folder, name = root / language, f"{language}-{request.split}.json"
-    places = [root.parent, root] if root.name == "data" else [root, root.parent]
     if request.candidates is not None and request.candidates.is_file() and len(request.languages) > 1:
         raise ZooError(
-            f"--candidates {request.candidates} is one file for {len(request.languages)} languages: name a folder"
+            f"{request.candidates} (`candidates`) is one file for {len(request.languages)} languages: name a folder"
         )
     return Layout(
         dataset=dataset,
@@ -75,7 +75,7 @@ def _layout(request: DataRequest, root: Path, dataset: str, language: str) -> La
         corpus=folder / "corpus.jsonl",
         document=MldrDocument,
         read=_reader(folder, request.split),
-        candidates=first_stage_file(places, [name], request.candidates),
+        candidates=first_stage_file(usual_places(root), [name], request.candidates),
         eval_names={dataset} if request.dataset else {dataset, "mldr"},
         dataset_names={language},
     )
@@ -84,11 +84,11 @@ def _layout(request: DataRequest, root: Path, dataset: str, language: str) -> La
 def _reader(folder: Path, split: str) -> Callable[[], Split]:
     def read() -> Split:
         queries = Queries(Lines(folder / f"{split}_queries.jsonl"))
-        for line, query in json_lines(queries.lines, Query, QUERY):
+        for line, query in json_lines(queries.lines, QUERY):
             queries.add(line, str(query.id), query.text)
         judged = Judged(Lines(folder / f"{split}_qrels.jsonl"), queries.table)
-        for line, judgement in json_lines(judged.lines, Judgement, JUDGEMENT):
+        for line, judgement in json_lines(judged.lines, JUDGEMENT):
             judged.add(line, str(judgement.qid), str(judgement.docid), judgement.relevance)
-        return Split(queries.table, judged, {file.path.name: file.sha256 for file in (queries.lines, judged.lines)})
+        return Split(queries.table, judged, {"queries": queries.lines.sha256, "judgements": judged.lines.sha256})
 
     return read

@@ -13,7 +13,7 @@ from zoo.errors import InputError
 from zoo.evaluation.datasets import beir, mldr
 from zoo.evaluation.datasets.collection import DataRequest, Judged, Queries
 from zoo.evaluation.datasets.layout import Layout, Split, first_stage_file
-from zoo.evaluation.datasets.lines import Lines, columns, json_lines, whole_number
+from zoo.evaluation.datasets.lines import Lines, columns, json_lines
 from zoo.evaluation.datasets.passages import BeirDocument, Document, MldrDocument
 
 CORPORA = ("corpus.jsonl", "corpus.jsonl.gz")
@@ -68,7 +68,7 @@ def _read_queries(path: Path) -> Queries:
         if '"_id"' in first:
             return beir.read_queries(path)
         queries = Queries(Lines(path))
-        for line, query in json_lines(queries.lines, mldr.Query, mldr.QUERY):
+        for line, query in json_lines(queries.lines, mldr.QUERY):
             queries.add(line, str(query.id), query.text)
         return queries
     queries = Queries(Lines(path))
@@ -82,9 +82,9 @@ def _reader(queries_path: Path, qrels_path: Path) -> Callable[[], Split]:
         queries = _read_queries(queries_path)
         judged = Judged(Lines(qrels_path), queries.table)
         for line, (query, _, passage, relevance) in columns(judged.lines, "query 0 passage relevance", None):
-            judged.add(line, query, passage, whole_number(judged.lines, line, relevance, "relevance"))
-        return Split(
-            queries.table, judged, {queries_path.name: queries.lines.sha256, qrels_path.name: judged.lines.sha256}
-        )
+            if line.number > 1 or not beir.is_header((query, passage, relevance)):
+                judged.add(line, query, passage, relevance)
+        inputs = {"queries": queries.lines.sha256, "judgements": judged.lines.sha256}
+        return Split(queries.table, judged, inputs)
 
     return read

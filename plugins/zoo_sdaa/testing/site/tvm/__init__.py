@@ -1,11 +1,12 @@
 """zoo's fake of TecoInference's ``tvm``: see ``zoo_sdaa.testing``. It is on no path unless a test puts it there."""
 
 from zoo_sdaa.testing import compiler
-from zoo_sdaa.testing.machine import machine
+from zoo_sdaa.testing.machine import chat, machine
 
 from . import relay, runtime, target, transform
 
 __version__ = machine().version
+chat(f"| tvm | {__version__} |")
 __all__ = ["device", "relay", "runtime", "target", "transform"]
 
 with compiler.as_in(globals(), "tvm"):

@@ -1,9 +1,10 @@
 """zoo's fake of TecoInference's second generation: see ``zoo_sdaa.testing``. It is on no path unless a test puts it there."""
 
 from zoo_sdaa.testing import compiler
-from zoo_sdaa.testing.machine import machine
+from zoo_sdaa.testing.machine import chat, machine
 
 __version__ = machine().version
+chat(f"| tecoinference | {__version__} |")
 
 with compiler.as_in(globals(), "tecoinference"):
     from zoo_sdaa.testing.compiler import Engine2 as Engine

@@ -1,0 +1,153 @@
+"""The step ``export`` without torch: which form a recipe asks for, where the weights are read from, and the proof."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.api import ExportRequest, Job, ZooError, has_safetensors, import_onnxruntime, probes, usable_threads
+from zoo_direct import proof
+from zoo_direct.build import WrittenGraph, read_config, write_graph
+from zoo_direct.families import supports
+from zoo_direct.weights import Weights
+
+FIRST_TOKEN, FLASH, FUSE = "first-token-only", "flash", "fuse"
+DECODERS = frozenset({"gemma", "qwen2", "qwen3"})
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+FROM_BYTES = (1, 21)
+"""The first version of ONNX Runtime that opens a graph given as bytes with its weights in a folder."""
+
+
+def covered(recipe: Sequence[str]) -> tuple[str, ...]:
+    """The steps of a recipe that the graph is written with at once."""
+    if FLASH in recipe:
+        return (FIRST_TOKEN, FLASH)
+    return (FIRST_TOKEN,) if FIRST_TOKEN in recipe else ()
+
+
+def reason(request: ExportRequest) -> str:
+    """Why this request cannot be done, or an empty string."""
+    if request.checkpoint is None:
+        return "it starts from a checkpoint"
+    folder = request.checkpoint.folder
+    if FUSE in request.recipe:
+        return "it does not write the nodes that the step 'fuse' looks for"
+    if any(folder.glob("pytorch_model*.bin")) and not has_safetensors(folder):
+        return "it reads safetensors, and the weights are pickled"
+    try:
+        return supports(read_config(folder), _head(request.head))
+    except ZooError as error:
+        return str(error)
+
+
+def export(job: Job) -> dict[str, Any]:
+    """Write the graph; its weights are borrowed from the checkpoint, linked or copied, as the device that opens it needs them."""
+    assert job.checkpoint
+    form = "onnxruntime" if FLASH in job.covered else "standard" if FIRST_TOKEN in job.covered else "plain"
+    if form == "onnxruntime" and not job.following:
+        return _borrowing(job, form)
+    graph = _written(job, form, {})
+    job.output.write_bytes(graph.model)
+    how = {_placed(path, job.target / path.name, link=not job.following) for path in graph.borrowed}
+    return {"note": "; ".join(filter(None, [graph.note, f"weights {' and '.join(sorted(how))}"]))}
+
+
+def reference(job: Job) -> dict[str, Any]:
+    """The logits that the graph must give, by the independent forward pass in numpy."""
+    assert job.checkpoint
+    config = read_config(job.checkpoint)
+    types = int(config.get("type_vocab_size") or 0) > 1 and config.get("model_type") not in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+    )
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    batches = probes.of_checkpoint(job.checkpoint, names)
+    logits = proof.expected(job.checkpoint, batches, _head(job.head))
+    probes.save(job.reference, batches, [{"logits": each} for each in logits])
+    return {"compared_with": "numpy, float32, computed from the checkpoint"}
+
+
+def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
+    """What the graph gives for the batches, in ONNX Runtime on the CPU; a decoder's with nothing shared."""
+    assert job.model
+    import numpy as np
+
+    onnxruntime = import_onnxruntime()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = usable_threads(), 3
+    source: str | bytes = str(job.model)
+    if job.weights_folder is not None:
+        source = job.model.read_bytes()
+        settings.add_session_config_entry(WEIGHTS_FOLDER, str(job.weights_folder))
+    session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+
+    def fed(batch: probes.Arrays) -> Mapping[str, Any]:
+        past = {
+            node.name: np.zeros(
+                [size if isinstance(size, int) else 0 if axis else 1 for axis, size in enumerate(node.shape)],
+                np.float32,
+            )
+            for node in session.get_inputs()
+            if node.name not in batch
+        }
+        return {**{node.name: batch[node.name] for node in session.get_inputs() if node.name in batch}, **past}
+
+    return [{"logits": session.run(["logits"], fed(batch))[0]} for batch in batches]
+
+
+def _borrowing(job: Job, form: str) -> dict[str, Any]:
+    """The graph alone; ONNX Runtime reads the weights where they lie, or through links beside the graph if it is old."""
+    assert job.checkpoint
+    files = {path.name: path.resolve() for path in Weights(job.checkpoint).files}
+    folders = {path.parent for path in files.values()}
+    if _runtime() >= FROM_BYTES and len(folders) == 1:
+        graph = _written(job, form, {name: path.name for name, path in files.items()})
+        folder = str(folders.pop())
+        borrowed = {path.name: str(path) for path in files.values()}
+    else:
+        graph = _written(job, form, {})
+        for name, path in files.items():
+            (job.target / name).symlink_to(path)
+        folder, borrowed = "", {name: str(path) for name, path in files.items()}
+    job.output.write_bytes(graph.model)
+    return {"note": graph.note, "borrowed": borrowed, "weights_folder": folder}
+
+
+def _written(job: Job, form: str, names: Mapping[str, str]) -> WrittenGraph:
+    assert job.checkpoint
+    config = read_config(job.checkpoint)
+    shared = config.get("model_type") in DECODERS and bool(job.head) and form == "onnxruntime"
+    return write_graph(
+        job.checkpoint,
+        form=form,
+        head=_head(job.head),
+        locations=lambda path: names.get(path.name, path.name),
+        shared_prefix=shared,
+    )
+
+
+def _head(head: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An architecture that says nothing wants the checkpoint's own classification head."""
+    return dict(head) or {"kind": "label"}
+
+
+def _placed(source: Path, target: Path, *, link: bool) -> str:
+    """Put a weights file beside the graph, by a hard link if that is wanted and possible."""
+    if link:
+        try:
+            os.link(source.resolve(), target)
+        except OSError:
+            pass
+        else:
+            return "linked"
+    shutil.copyfile(source, target)
+    return "copied"
+
+
+def _runtime() -> tuple[int, int]:
+    major, minor = str(import_onnxruntime().__version__).split(".")[:2]
+    return int(major), int(minor)

@@ -1,0 +1,119 @@
+"""The export without torch as a command does it: weights borrowed, proven, and noticed when they change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import direct_checkpoints as direct
+import numpy as np
+import pytest
+
+from conftest import Zoo
+from random_checkpoints import make_tokenizer
+from zoo.export.store import Store
+
+MODEL = "bge-reranker-v2-m3"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    size = make_tokenizer(folder, "xlm-roberta")
+    direct.write(
+        folder,
+        {
+            **direct.ROBERTA,
+            "model_type": "xlm-roberta",
+            "vocab_size": size,
+            "pad_token_id": 1,
+            "max_position_embeddings": 514,
+        },
+    )
+    return folder
+
+
+def logits(zoo: Zoo, folder: Path, *words: str) -> tuple[list[float], str]:
+    result = zoo("run", MODEL, "--config-path", folder, "--target", "cpu", "--json", *words)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line)["logit"] for line in result.stdout.splitlines()], result.stderr
+
+
+def test_weights_are_borrowed_and_the_graph_is_proven_by_numpy(zoo: Zoo, checkpoint: Path) -> None:
+    first, said = logits(zoo, checkpoint)
+    assert "step 1 of 1: export (direct)" in said
+    assert "largest difference from numpy" in said
+    again, said = logits(zoo, checkpoint)
+    assert "cached, made" in said
+    assert again == first
+    [row] = json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]
+    assert row["size"] < 300_000, "the graph alone"
+    assert list(row["borrowed"].values()) == [str((checkpoint / "model.safetensors").resolve())]
+    assert zoo("cache", "verify").exit_code == 0
+
+
+def test_weights_that_change_after_the_proof_are_proven_again(zoo: Zoo, checkpoint: Path) -> None:
+    before, _ = logits(zoo, checkpoint)
+    path = checkpoint / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    numbers = np.frombuffer(content, np.float32, offset=len(content) - 400)
+    numbers[:] = numbers * np.float32(1.5) + np.float32(0.01)
+    path.write_bytes(content)
+    after, said = logits(zoo, checkpoint)
+    assert "step 1 of 1: export (direct)" in said
+    assert after != before
+
+
+def test_a_header_that_is_off_by_a_byte_is_refused_and_nothing_is_scored(zoo: Zoo, checkpoint: Path) -> None:
+    logits(zoo, checkpoint)
+    path = checkpoint / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    path.write_bytes((size - 1).to_bytes(8, "little") + content[8:])
+    result = zoo("run", MODEL, "--config-path", checkpoint, "--target", "cpu")
+    assert result.exit_code == 1
+    assert "safetensors" in result.stderr
+    assert result.stdout == ""
+
+
+def test_weights_that_lie_elsewhere_now_are_found_there(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
+    first, _ = logits(zoo, checkpoint)
+    moved = tmp_path / "moved"
+    shutil.move(checkpoint, moved)
+    assert logits(zoo, moved)[0] == first
+
+
+def test_a_snapshot_of_links_is_read_through_them(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
+    first, _ = logits(zoo, checkpoint)
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    for number, path in enumerate(sorted(checkpoint.iterdir())):
+        (blobs / f"{number:040x}").write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(blobs / f"{number:040x}")
+    shutil.rmtree(checkpoint)
+    assert logits(zoo, snapshot)[0] == first
+
+
+def test_an_unknown_key_of_the_config_is_named_with_the_way_out(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"hidden_act": "swish_of_mine"}))
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    result = zoo("run", MODEL, "--config-path", checkpoint, "--target", "cpu")
+    assert result.exit_code == 1
+    assert "swish_of_mine" in result.stderr
+    assert "optimum" in result.stderr
+
+
+def test_an_export_into_a_folder_copies_the_weights(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
+    first, _ = logits(zoo, checkpoint)
+    output = tmp_path / "out"
+    done = zoo("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output)
+    assert done.exit_code == 0, done.stderr
+    shutil.rmtree(checkpoint)
+    shutil.rmtree(Store().root)
+    assert logits(zoo, output)[0] == first

@@ -1,0 +1,56 @@
+"""The device ``torch`` keeps the contract of devices, on a checkpoint in place of a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from torch_checkpoints import make
+from zoo.testing.contract import LENGTHS, MAX_LENGTH, DeviceContract
+from zoo.testing.toy import toy_encodings
+from zoo.types import Device, Scores
+from zoo_torch.device import TorchDevice
+
+torch = pytest.importorskip("torch", reason="the device 'torch' needs torch")
+pytest.importorskip("safetensors", reason="the device 'torch' needs safetensors")
+
+pytestmark = [pytest.mark.torch]
+
+
+class TestTorch(DeviceContract):
+    tolerance = {
+        "fp32": 1e-4,
+        "fp16": 0.02,
+        "bf16": 0.2,
+    }  # bfloat16 in four layers of a random model moves scores by 0.1
+
+    @pytest.fixture
+    def device(self) -> Device:
+        return TorchDevice()
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        make("xlm-roberta", tmp_path / "checkpoint", vocab_size=5000, max_position_embeddings=MAX_LENGTH + 2)
+        return tmp_path / "checkpoint"
+
+    @pytest.fixture
+    def expected(self, model: Path) -> Scores:
+        """transformers in float32, one unpadded row at a time."""
+        from transformers import AutoModelForSequenceClassification
+
+        reference = AutoModelForSequenceClassification.from_pretrained(model).eval()
+        with torch.no_grad():
+            logits = [
+                float(reference(torch.tensor([list(row.features["input_ids"])])).logits[0, 0])
+                for row in toy_encodings(LENGTHS).rows
+            ]
+        return np.array(logits, dtype=np.float32)
+
+    def test_its_recipes_are_empty_for_it_opens_the_checkpoint_itself(self, device: Device) -> None:
+        assert all(device.recipe(precision) == () for precision in device.precisions)
+
+
+class TestTorchThroughTransformers(TestTorch):
+    options = {"packed": "off"}

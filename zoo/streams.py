@@ -1,0 +1,83 @@
+"""Input that is not a regular file: the standard input, a FIFO, process substitution. It is kept aside, since input is read twice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from zoo.errors import InputError, ZooError
+from zoo.files import LONGEST_LINE, reason
+
+AT_ONCE = 1 << 20
+
+
+@contextmanager
+def as_file(path: Path, *, longest_line: int = LONGEST_LINE) -> Iterator[Path]:
+    """``path`` if it is a regular file, or a temporary file with what could be read from it. Raises InputError."""
+    if path.is_file():
+        yield path
+        return
+    if path.is_dir():
+        raise InputError(path, None, "is a folder, not a file")
+    if not path.exists():
+        raise InputError(path, None, "no such file")
+    try:
+        stream = path.open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(path, None, f"cannot be read: {reason(error)}") from error
+    with stream, kept(stream, str(path), longest_line=longest_line) as file:
+        yield file
+
+
+@contextmanager
+def kept(stream: BinaryIO, name: str, *, longest_line: int = LONGEST_LINE) -> Iterator[Path]:
+    """A temporary file with all that ``stream`` gives. ``name`` is what messages call it. Raises InputError, ZooError.
+
+    A line of more than ``longest_line`` bytes is refused, for a stream without line ends may have no end.
+    """
+    if stream.isatty():
+        raise InputError(name, None, "is a terminal; input comes from a pipe or a file")
+    try:
+        descriptor, place = tempfile.mkstemp(prefix="zoo-input-")
+    except OSError as error:
+        raise _cannot_keep(name, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            _copy(stream, target, name, longest_line)
+        yield Path(place)
+    finally:
+        with suppress(OSError):
+            os.unlink(place)  # noqa: PTH108  # as mkstemp gave it
+
+
+def _copy(stream: BinaryIO, target: BinaryIO, name: str, longest_line: int) -> None:
+    line, length = 1, 0
+    while True:
+        try:
+            block = stream.read(AT_ONCE)
+        except OSError as error:
+            raise InputError(name, None, f"cannot be read: {reason(error)}") from error
+        if block is None:  # a stream that does not block and has nothing yet
+            raise InputError(name, None, "has nothing to read yet and does not wait")
+        last = block.rfind(b"\n")
+        line += block.count(b"\n")
+        length = length + len(block) if last < 0 else len(block) - last - 1
+        if length > longest_line:
+            raise InputError(name, line, f"is longer than {longest_line >> 20} MB, the most that a line may have")
+        try:
+            target.write(block)
+            if not block:
+                return target.flush()
+        except OSError as error:
+            raise _cannot_keep(name, error) from error
+
+
+def _cannot_keep(name: str, error: OSError) -> ZooError:
+    return ZooError(
+        f"{name} is kept in {tempfile.gettempdir()} while it is used, and that cannot be written: {reason(error)}. "
+        "Set TMPDIR to another folder, or read from a regular file"
+    )

@@ -1,0 +1,50 @@
+"""JSON as it must be for two readers to agree on it: no key twice in an object, nothing deeper or longer than can be held."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.files import reason
+
+LARGEST = 512 << 20
+"""Bytes of a file that is held in memory whole: a tokenizer of a million tokens takes a tenth."""
+
+
+class RepeatedKeyError(ValueError):
+    """A key that is there twice in one JSON object: readers differ in which of the two they believe."""
+
+
+def keys_once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these members, for ``object_pairs_hook`` of ``json.loads``. Raises RepeatedKeyError."""
+    made = dict(items)
+    if len(made) < len(items):
+        seen: set[str] = set()
+        twice = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise RepeatedKeyError(f"the key '{twice}' is there twice in one object. Remove one of the two")
+    return made
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds. Raises InputError for whatever else it may be."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise InputError(path, None, f"is larger than {LARGEST >> 20} MB")
+        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=keys_once)
+    except OSError as error:
+        raise InputError(path, None, f"cannot be read: {reason(error)}") from error
+    except RepeatedKeyError as error:
+        raise InputError(path, None, str(error)) from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, None, f"is not UTF-8 (byte {error.start + 1})") from error
+    except (ValueError, RecursionError) as error:
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(path, None, f"is not JSON: {problem}") from error
+    except MemoryError as error:
+        raise InputError(path, None, "does not fit into the memory that this process may use") from error
+    if not isinstance(content, dict):
+        raise InputError(path, None, "is not a JSON object")
+    return content
