@@ -336,11 +336,12 @@ class DeviceContract(Contract):
         options = SessionOptions(
             precision=default_precision(device), batch_size=1, max_length=8, selector="no-such-part"
         )
-        refused(lambda: device.open(artifact_of(model), options), "no-such-part", "an unknown part")
+        artifact = artifact_of(model)
+        refused(lambda: device.open(artifact, options), "no-such-part", "an unknown part")
 
 
 def artifact_of(model: Path) -> Artifact:
-    """``model`` as the runner would give it to a device: an ONNX file, or a folder with a checkpoint."""
+    """What the device opens: a model file, or the folder of a checkpoint."""
     return Artifact(model=model, precision="fp32", origin="contract test", is_checkpoint=model.is_dir())
 
 
