@@ -103,6 +103,21 @@ def card_keys() -> str:
     return "\n".join(lines) + "\n"
 
 
+def contracts() -> str:
+    """What each contract asks, by the docstrings of its tests. The source is read, not imported: it needs pytest."""
+    lines = []
+    for name in ("device", "architecture", "metric", "step", "command"):
+        tree = ast.parse((DOCS.parent / "zoo" / "testing" / f"{name}.py").read_text(encoding="utf-8"))
+        [found] = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Contract")]
+        lines += [f"### `{found.name}`", "", "| test | promise |", "| --- | --- |"]
+        for node in found.body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                promise = _cell(ast.get_docstring(node) or "").replace("``", "`")
+                lines.append(f"| {node.name.removeprefix('test_').replace('_', ' ')} | {promise} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
     """``text`` with what stands between ``<!-- name -->`` and ``<!-- end name -->`` replaced."""
     for name, make in parts.items():
@@ -118,7 +133,12 @@ def pages() -> dict[Path, str]:
     """What the generated files should hold."""
     plugins = DOCS / "plugins.md"
     parts = {"hooks": hooks, "card keys": card_keys}
-    return {DOCS / "cli.md": cli_page(), plugins: filled(plugins.read_text(encoding="utf-8"), parts)}
+    testing = DOCS / "testing-plugins.md"
+    return {
+        DOCS / "cli.md": cli_page(),
+        plugins: filled(plugins.read_text(encoding="utf-8"), parts),
+        testing: filled(testing.read_text(encoding="utf-8"), {"contracts": contracts}),
+    }
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from zoo import Reranker
 from zoo.cli import main
 from zoo.paths import bundled
 from zoo.registry.catalogue import Catalogue, probe
@@ -106,6 +107,13 @@ def _device_under_test(_own_places: None, _kept: Path, tmp_path: Path) -> Iterat
 def tiny() -> Path:
     """The embedded model's folder: an XLM-RoBERTa checkpoint with its ONNX file."""
     return bundled("models") / "zoo-reranker-tiny"
+
+
+@pytest.fixture(scope="session")
+def reranker() -> Iterator[Reranker]:
+    """The embedded model, open on the CPU for all tests that only ask it for scores."""
+    with Reranker.open("zoo-reranker-tiny", device="cpu", batch_size=None, offline=True) as made:
+        yield made
 
 
 @pytest.fixture

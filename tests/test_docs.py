@@ -11,7 +11,7 @@ import pytest
 
 from command_line import commands
 from conftest import ROOT, Zoo
-from zoo.registry import hookspecs
+from zoo.registry import hookspecs, markers
 
 DOCS = ROOT / "docs"
 
@@ -39,7 +39,7 @@ def test_every_hook_is_documented_by_its_docstring() -> None:
             if callable(function):
                 assert function.__doc__, name
                 assert f"#### `{name}(" in page
-    assert set(hookspecs.STAGES) <= set(vars(hookspecs.StageSpecs))
+    assert set(markers.STAGES) <= set(vars(hookspecs.StageSpecs))
 
 
 def test_every_hook_is_used_by_a_test() -> None:

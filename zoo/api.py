@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.checkpoints.model_config import ModelConfig as ModelConfig
     from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
+    from zoo.checkpoints.safetensors import read_safetensors as read_safetensors
     from zoo.cpus import cpu_flags as cpu_flags
     from zoo.cpus import usable_threads as usable_threads
     from zoo.errors import InputError as InputError
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from zoo.export import probes as probes
     from zoo.export.process import Job as Job
     from zoo.files import atomic_write as atomic_write
+    from zoo.files import is_plain_name as is_plain_name
     from zoo.options import Option as Option
     from zoo.paths import bundled as bundled
     from zoo.paths import zoo_home as zoo_home
     from zoo.quiet_imports import import_onnxruntime as import_onnxruntime
+    from zoo.quiet_imports import import_openvino as import_openvino
     from zoo.registry.architecture import Architecture as Architecture
     from zoo.registry.architecture import ArchitectureFactory as ArchitectureFactory
     from zoo.registry.architecture import Requirements as Requirements
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from zoo.scoring.processes import Processes as Processes
     from zoo.scoring.session_process import ChildSettings as ChildSettings
     from zoo.scoring.session_process import SessionProcess as SessionProcess
+    from zoo.strict_json import read_json as read_json
+    from zoo.strict_json import read_object as read_object
     from zoo.tokens.prefix_encoder import PrefixEncoder as PrefixEncoder
     from zoo.tokens.tokenizer_file import CheckpointTokenizer as CheckpointTokenizer
     from zoo.tokens.tokenizer_file import tokenizer_faults as tokenizer_faults
@@ -77,19 +82,21 @@ _PLACES = {
     "zoo.checkpoints.files": ("fingerprint", "float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
+    "zoo.checkpoints.safetensors": ("read_safetensors",),
     "zoo.cpus": ("cpu_flags", "usable_threads"),
     "zoo.errors": ("InputError", "NotInstalledError", "PluginError", "ScoreError", "UnknownNameError", "ZooError"),
     "zoo.export": ("probes",),
     "zoo.export.process": ("Job",),
-    "zoo.files": ("atomic_write",),
+    "zoo.files": ("atomic_write", "is_plain_name"),
     "zoo.options": ("Option",),
     "zoo.paths": ("bundled", "zoo_home"),
-    "zoo.quiet_imports": ("import_onnxruntime",),
+    "zoo.quiet_imports": ("import_onnxruntime", "import_openvino"),
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),
     "zoo.scoring.processes": ("Processes",),
     "zoo.scoring.session_process": ("ChildSettings", "SessionProcess"),
+    "zoo.strict_json": ("read_json", "read_object"),
     "zoo.tokens.prefix_encoder": ("PrefixEncoder",),
     "zoo.tokens.tokenizer_file": ("CheckpointTokenizer", "tokenizer_faults"),
     "zoo.types": (

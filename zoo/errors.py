@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class ZooError(Exception):
-    """A fault the user can act on; the command line shows it without a traceback and exits with 1."""
+    """A fault the user can act on; the command line shows it without a traceback and exits with 1.
+
+    It can be sent to another process, whatever arguments a subclass is made from.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., ZooError], tuple[Any, ...]]:
+        return _rebuilt, (type(self), self.args, dict(self.__dict__))
 
 
 class NotInstalledError(ZooError):
@@ -115,6 +122,14 @@ class UnknownNameError(ZooError):
             message += f" Did you mean '{close}'?"
         message += f" Known: {', '.join(names) or 'none'}."
         super().__init__(f"{message} {remark}".rstrip())
+
+
+def _rebuilt(kind: type[ZooError], args: tuple[Any, ...], attributes: dict[str, Any]) -> ZooError:
+    """An error as it was, without calling a constructor that takes other arguments than the message."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str | None:

@@ -143,6 +143,22 @@ def system_faults() -> Iterator[None]:
         raise ZooError(in_words(error)) from error
 
 
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path for the block to write a new file at, which is called ``path`` after the block ends well, and is removed if it fails."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def size_of(folder: Path) -> int:
     """Bytes in a folder and below; files that vanish meanwhile do not count."""
     total = 0

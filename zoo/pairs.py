@@ -104,21 +104,7 @@ class PairSource:
     def _parse(self, text: str, number: int) -> list[Pair]:
         tabular = self.name.endswith((".tsv", ".tab"))
         try:
-            value: object
-            if tabular or _is_columns(text.strip()):
-                columns = value = text.split("\t")
-                if len(columns) != 2:
-                    raise ValueError(
-                        f"has {len(columns)} tab-separated column(s), not 2"
-                        if len(columns) > 1 or tabular
-                        else "is not a pair"
-                    )
-            else:
-                value = _value(text.strip())
-            pairs = _pairs(value)
-            if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
-                _refuse_surrogates(pairs)
-            return pairs
+            return parse_line(text, tabular=tabular)
         except ValueError as error:
             raise InputError(self.name, number, f"{error}. A line is {FORMS}. It reads: {text[:120]!r}") from error
 
@@ -131,6 +117,23 @@ JSON_PART = re.compile(r""""[^"\t]*"\s*[:,]""")
 
 DOUBLE_QUOTED = re.compile(r"""[\[({\s]*\"""")
 """A value whose first text is quoted as JSON quotes."""
+
+
+def parse_line(text: str, *, tabular: bool = False) -> list[Pair]:
+    """The pairs that one line spells; ``tabular`` takes two tab-separated columns only. Raises ValueError saying what is wrong."""
+    value: object
+    if tabular or _is_columns(text.strip()):
+        columns = value = text.split("\t")
+        if len(columns) != 2:
+            raise ValueError(
+                f"has {len(columns)} tab-separated column(s), not 2" if len(columns) > 1 or tabular else "is not a pair"
+            )
+    else:
+        value = _value(text.strip())
+    pairs = _pairs(value)
+    if _names_characters(text):  # in UTF-8 there is no other way to write half of a surrogate pair
+        _refuse_surrogates(pairs)
+    return pairs
 
 
 def _is_columns(text: str) -> bool:

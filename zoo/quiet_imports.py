@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 SWITCHES: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1"}
 """ONNX Runtime's newer wheels report their use to a host when they are imported, unless this is set before; its API comes too late."""
 
+OPENVINO_TELEMETRY = "openvino_telemetry"
 _lock = Lock()
 
 
@@ -36,3 +38,21 @@ def import_onnxruntime() -> Any:
         import onnxruntime
 
     return onnxruntime
+
+
+def import_openvino() -> Any:
+    """The module ``openvino``, which then reports its use to nobody. Raises ImportError.
+
+    Its package ``openvino.tools.ovc``, which it imports, sends an event through ``openvino_telemetry`` if that can be imported, and has
+    a stub in its place if not.
+    """
+    with _lock:
+        before = sys.modules.get(OPENVINO_TELEMETRY)
+        if before is None:
+            sys.modules[OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # the import system's way to refuse a module
+        try:
+            import openvino
+        finally:
+            if before is None:
+                sys.modules.pop(OPENVINO_TELEMETRY, None)
+    return openvino

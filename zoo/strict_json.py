@@ -29,11 +29,19 @@ def keys_once(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds. Raises InputError for whatever else it may be."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(path, None, "is not a JSON object")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value that a file holds. Raises InputError if it holds none."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
             raise InputError(path, None, f"is larger than {LARGEST >> 20} MB")
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=keys_once)
+        return json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=keys_once)
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {reason(error)}") from error
     except RepeatedKeyError as error:
@@ -45,6 +53,3 @@ def read_object(path: Path) -> dict[str, Any]:
         raise InputError(path, None, f"is not JSON: {problem}") from error
     except MemoryError as error:
         raise InputError(path, None, "does not fit into the memory that this process may use") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "is not a JSON object")
-    return content

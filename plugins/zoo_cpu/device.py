@@ -17,6 +17,7 @@ from zoo.api import (
     ZooError,
     cpu_flags,
     import_onnxruntime,
+    read_onnx,
     usable_threads,
 )
 from zoo_cpu.session import CpuSession
@@ -112,6 +113,8 @@ class CpuDevice:
         settings.log_severity_level = 3  # warnings about unused initialisers are not the user's business
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
+        if artifact.model.suffix != ".ort":  # ONNX Runtime's own form keeps its weights inside
+            read_onnx(artifact.model)  # which refuses weights outside its folder before anything of them is read
         try:
             source: str | bytes = str(artifact.model)
             if artifact.weights_folder is not None:

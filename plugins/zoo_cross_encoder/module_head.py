@@ -17,7 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.api import Checkpoint, Digests, InputError, ZooError, weight_files, zoo_home
+from zoo.api import (
+    Checkpoint,
+    Digests,
+    InputError,
+    ZooError,
+    is_plain_name,
+    read_json,
+    read_object,
+    weight_files,
+    zoo_home,
+)
 from zoo_cross_encoder.safetensors_file import Tensor, read_header, write_file
 
 HEAD_CLASS = "ModernBertForSequenceClassification"
@@ -43,23 +53,26 @@ class ModuleHead:
     @classmethod
     def read(cls, folder: Path) -> ModuleHead | None:
         """The head, or None if the checkpoint is not one of such modules. Raises ZooError if it is one, of a kind that is not known."""
-        listed, config = folder / "modules.json", _json(folder / "config.json")
+        listed, config = folder / "modules.json", read_object(folder / "config.json")
         if not listed.is_file() or config.get("architectures") == [HEAD_CLASS]:
             return None
-        modules = json.loads(listed.read_text(encoding="utf-8"))
+        modules = read_json(listed)
         if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
             raise InputError(listed, None, "is not a list of modules")
         if [str(module.get("type", "")).rpartition(".")[2] for module in modules] != KINDS:
             return None
         if config.get("model_type") != "modernbert":
             raise InputError(listed, None, f"puts a head on '{config.get('model_type')}'; only ModernBERT's is known")
-        places = [folder / str(module.get("path", "")) for module in modules[1:]]
-        head = cls(folder, places[1], places[2], places[3], _pooling(_json(places[0] / "config.json")), config)
+        names = [str(module.get("path", "")) for module in modules[1:]]
+        if not all(map(is_plain_name, names)):
+            raise InputError(listed, None, "names a module outside its folder")
+        places = [folder / name for name in names]
+        head = cls(folder, places[1], places[2], places[3], _pooling(read_object(places[0] / "config.json")), config)
         head._check()
         return head
 
     def _check(self) -> None:
-        dense, classifier = _json(self.dense / "config.json"), _json(self.classifier / "config.json")
+        dense, classifier = read_object(self.dense / "config.json"), read_object(self.classifier / "config.json")
         if dense.get("activation_function") not in ACTIVATIONS or classifier.get("activation_function") != IDENTITY:
             raise InputError(self.folder / "modules.json", None, "has a head with activations other than GELU and none")
         if classifier.get("out_features") != 1:
@@ -107,7 +120,7 @@ class ModuleHead:
         return hashlib.sha256("\n".join([self.pooling, *parts]).encode()).hexdigest()[:16]
 
     def _write(self, folder: Path, *, weights: bool) -> None:
-        bias = bool(_json(self.dense / "config.json").get("bias", True))
+        bias = bool(read_object(self.dense / "config.json").get("bias", True))
         config = {
             **self.config, "architectures": [HEAD_CLASS], "classifier_pooling": self.pooling, "classifier_bias": bias,
             "classifier_activation": "gelu", "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0},
@@ -171,15 +184,3 @@ def _pooling(config: Mapping[str, Any]) -> str:
             f"a pooling of {' and '.join(map(str, on)) or 'nothing'} is not known; it must be the first token's or the mean"
         )
     return known[str(on[0])]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, None, f"is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "is not a JSON object")
-    return content

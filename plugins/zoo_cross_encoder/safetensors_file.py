@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.api import InputError
+from zoo.api import InputError, read_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,29 +69,10 @@ class Tensor:
 
 def read_header(path: Path) -> dict[str, Tensor]:
     """The file's tensors by name; nothing of them is read. Raises InputError."""
-    try:
-        with path.open("rb") as handle:
-            size = int.from_bytes(handle.read(8), "little")
-            header = json.loads(handle.read(size))
-        return {
-            name: Tensor(entry["dtype"], entry["shape"], entry["data_offsets"][1] - entry["data_offsets"][0], path,
-                         8 + size + entry["data_offsets"][0])
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }  # fmt: skip
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except (
-        ValueError,
-        OverflowError,
-        MemoryError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-    ) as error:
-        raise InputError(path, None, "is not a safetensors file, or not a whole one") from error
+    return {
+        name: Tensor(stored.dtype, stored.shape, stored.size, path, stored.offset)
+        for name, stored in read_safetensors(path).items()
+    }
 
 
 def write_file(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.api import InputError, UnknownNameError
+from zoo.api import UnknownNameError, read_object
 from zoo_direct.families import read
 from zoo_direct.families.model import Head
 from zoo_direct.form import Form
@@ -89,11 +88,4 @@ def _written(folder: Path, writer: Form, head: Mapping[str, Any], shared_prefix:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as it is. Raises InputError if it is absent or is not a JSON object."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, None, f"cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(path, None, "is not a JSON object")
-    return config
+    return read_object(folder / "config.json")

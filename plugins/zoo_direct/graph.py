@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from zoo.api import ZooError
 from zoo_direct import onnx_bytes
 from zoo_direct.onnx_bytes import BFLOAT16, FLOAT, FLOAT16, INT64, AttributeValue
-from zoo_direct.weights import BYTES, Tensor, Weights
+from zoo_direct.weights import Tensor, Weights
 
 KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
 """Types of weights that a graph takes, by safetensors' names."""
@@ -106,7 +106,7 @@ class Graph:
 
     def place(self, tensor: Tensor, first: int, taken: Sequence[int]) -> tuple[str, int, int]:
         """The file that a graph finds these numbers in, by the graph's name for it, the first byte there, and how many there are."""
-        row = BYTES[tensor.dtype] * math.prod(taken[1:])
+        row = tensor.number_size * math.prod(taken[1:])
         return self._location(tensor.file), tensor.offset + first * row, taken[0] * row
 
     def widened(self, name: str, tensor: Tensor) -> str:

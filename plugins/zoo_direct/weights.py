@@ -1,36 +1,25 @@
-"""Where each tensor of a checkpoint lies, read from the headers of its safetensors files alone.
-
-A safetensors file is eight bytes with the length of a JSON header, the header, and the tensors' bytes without a gap
-(https://github.com/huggingface/safetensors#format). A file that breaks this is refused: a header that is off by a byte would give
-numbers that look like weights.
-"""
+"""Where each tensor of a checkpoint lies, read from the headers of its safetensors files alone."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.api import InputError, ZooError, weight_files
+from zoo.api import InputError, ZooError, read_safetensors, weight_files
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-"""Size of an element by safetensors' name of its type."""
 MAPPED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """numpy's types for the bytes of those that a model computes with."""
 WRAPPERS = ("", "model.", "module.", "module.model.", "model.model.")
 """What stands before a name: ``model.`` in language models, ``module.`` from DistributedDataParallel, ``model.`` from FlagEmbedding."""
 OLD_NAMES = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
 """Names that BERT's first checkpoints, converted from TensorFlow, use for the parameters of a normalisation."""
-LONGEST_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library itself."""
 NEEDLESS = re.compile(
     r"""(^|\.)(
         pooler\. | lm_head\. | cls\. | \w*_predictions\. | vocab_\w+\.   # heads of the training before this one
@@ -49,6 +38,11 @@ class Tensor:
     offset: int
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def number_size(self) -> int:
+        """Bytes that one number takes. Only for the types in ``MAPPED``."""
+        return int(MAPPED[self.dtype][-1])
 
 
 def read(tensor: Tensor, index: Any = ...) -> NDArray[np.float32]:
@@ -71,10 +65,10 @@ class Weights:
         self._tensors: dict[str, Tensor] = {}
         self._taken: set[str] = set()
         for file in self.files:
-            for name, tensor in _tensors(file):
+            for name, stored in read_safetensors(file).items():
                 if name in self._tensors:
                     raise InputError(file, None, f"holds '{name}', which {self._tensors[name].file.name} holds too")
-                self._tensors[name] = tensor
+                self._tensors[name] = Tensor(file, stored.offset, stored.dtype, stored.shape)
 
     def __contains__(self, name: str) -> bool:
         return self._stored_name(name) is not None
@@ -126,48 +120,3 @@ def _safetensors(folder: Path) -> list[Path]:
             f"the weights in {folder} are pickled ({', '.join(pickled)}); only safetensors can be read without torch"
         )
     return files
-
-
-def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of one file. Raises InputError if the header and the file's size do not fit each other."""
-    header, begin, end = _header(file)
-    spans = []
-    for name, entry in header.items():
-        try:
-            dtype, shape = entry["dtype"], tuple(int(size) for size in entry["shape"])
-            first, last = (begin + int(place) for place in entry["data_offsets"])
-            fits = last - first == BYTES[dtype] * math.prod(shape) and min(shape, default=0) >= 0
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(file, None, f"its header does not describe '{name}' as safetensors does") from error
-        if not fits:
-            raise InputError(
-                file, None, f"'{name}' has {last - first} bytes, which {list(shape)} numbers of {dtype} do not take"
-            )
-        spans.append((first, last))
-        yield name, Tensor(file, first, dtype, shape)
-    place = begin
-    for first, last in sorted(spans):
-        if first != place:
-            raise InputError(file, None, "is damaged: its tensors overlap, or there are bytes between them")
-        place = last
-    if place != end:
-        raise InputError(
-            file, None, f"is not whole, or has another file's header: its tensors end at byte {place} of {end}"
-        )
-
-
-def _header(file: Path) -> tuple[dict[str, Any], int, int]:
-    """The header's entries, where the tensors begin, and the size of the file."""
-    size = file.stat().st_size
-    with file.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if not 0 < length <= min(LONGEST_HEADER, size - 8):
-            raise InputError(file, None, "is no safetensors file, or not a whole one")
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError as error:
-            raise InputError(file, None, "is no safetensors file: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise InputError(file, None, "is no safetensors file: its header is not a JSON object")
-    header.pop("__metadata__", None)
-    return header, 8 + length, size

@@ -17,6 +17,8 @@ from zoo.api import (
     SessionOptions,
     ZooError,
     cpu_flags,
+    import_openvino,
+    read_onnx,
     usable_threads,
 )
 from zoo_openvino.session import OpenVinoSession
@@ -85,7 +87,7 @@ class OpenVinoDevice:
 
     def open(self, artifact: Artifact, options: SessionOptions) -> OpenVinoSession:
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             raise NotInstalledError(f"the device 'openvino' needs openvino: {error}. {REMEDY}") from error
         if options.selector:
@@ -97,6 +99,8 @@ class OpenVinoDevice:
         parallel_batches = 1 if chosen == "one" or (chosen == "auto" and options.batch_size == 1) else threads
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
+        if artifact.model.suffix == ".onnx":
+            read_onnx(artifact.model)  # which refuses weights outside its folder before anything of them is read
         settings = {
             "INFERENCE_PRECISION_HINT": self._arithmetic(options.precision),
             "INFERENCE_NUM_THREADS": threads,

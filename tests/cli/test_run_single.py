@@ -129,7 +129,7 @@ def test_an_input_without_pairs_is_an_error(zoo: Zoo) -> None:
 
 @pytest.mark.parametrize(("path", "said"), [("nowhere.txt", "no such file"), (".", "is a folder")])
 def test_a_data_path_that_is_no_file_is_an_error(zoo: Zoo, path: str, said: str) -> None:
-    result = zoo("run", MODEL, "--data-path", path)
+    result = zoo("run", MODEL, "--mode", "single", "--data-path", path)
     assert result.exit_code == 1
     assert said in result.stderr
 

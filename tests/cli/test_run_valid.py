@@ -203,7 +203,7 @@ def test_a_fault_in_the_data_is_told_before_the_model_is_opened(zoo: Zoo, data: 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--mode", "single", "--top-k", "5"], "--top-k belongs to --mode valid"),
+        (["--mode", "single", "--top-k", "5"], "--top-k belongs to --mode valid and --mode multi"),
         (["--mode", "single", "--long-doc", "max"], "--long-doc belongs to --mode valid"),
         (["--dataset", "mldr-mini"], "--dataset belongs to --mode valid"),
         (["--mode", "valid", "--data-path", "-"], "--data-path - belongs to --mode single"),

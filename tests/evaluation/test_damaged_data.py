@@ -214,7 +214,7 @@ def test_what_is_damaged_above_is_sound_before(layout: Callable[[Path], Path], t
     [
         (lambda root: root / "nowhere", "no such folder"),
         (lambda root: small.write(root / "file.txt", "x"), "is a file, not a folder"),
-        (lambda root: root, "is no data set. It takes a folder in MLDR's layout"),
+        (lambda root: root, "is a folder, but not a data set. It takes a folder in MLDR's layout"),
     ],
     ids=["nowhere", "a file", "an empty folder"],
 )

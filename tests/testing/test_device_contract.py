@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.testing.contract import DeviceContract
+from zoo.testing.device import DeviceContract
 from zoo.testing.toy import write_toy
 from zoo.types import Device
 from zoo_cpu.device import CpuDevice
@@ -71,13 +71,11 @@ class TestOpenVino(DeviceContract):
 class TestOpenVinoWithInt8Weights(TestOpenVino):
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        from zoo_onnx.process import Job
-
+        from zoo.api import Job
         from zoo_onnx.weight_only_int8 import compress
 
         job = Job(
-            kind="compress", model=write_toy(tmp_path / "toy.onnx"), checkpoint=None, target=tmp_path / "int8",
-            reference=tmp_path / "none", task="", options={},
+            name="compress", model=write_toy(tmp_path / "toy.onnx"), target=tmp_path / "int8", reference=tmp_path / "none"
         )  # fmt: skip
         job.target.mkdir()
         assert compress(job)["note"].startswith("1 matri")

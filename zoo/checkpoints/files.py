@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.checkpoints.onnx_files import read_onnx
+from zoo.checkpoints.safetensors import read_safetensors
 from zoo.errors import InputError, ZooError
-from zoo.files import is_plain_name, reason
-from zoo.strict_json import keys_once, read_object
+from zoo.files import is_plain_name
+from zoo.strict_json import read_object
 
 TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """Files that a folder to run from has beside the model file."""
-LARGEST_HEADER = 100_000_000
-"""Bytes: the bound that the safetensors library sets."""
 ONNX_PLACES = ("model.onnx", "onnx/model.onnx")
 FORMS = (
     ("model.safetensors", "model.safetensors.index.json", "*.safetensors"),
@@ -81,41 +76,7 @@ def float32_bytes(folder: Path) -> int:
 
 
 def _elements(path: Path) -> int:
-    return sum(math.prod(tensor.shape) for tensor in safetensors_header(path).values())
-
-
-class StoredTensor(msgspec.Struct, frozen=True):
-    """One entry of a safetensors header."""
-
-    dtype: str
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
-    data_offsets: tuple[int, int]
-
-
-def safetensors_header(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file by name: 8 bytes of the header's length, then JSON. Raises InputError if it is not whole."""
-    try:
-        with path.open("rb") as handle:
-            size = handle.seek(0, 2)
-            handle.seek(0)
-            length = int.from_bytes(handle.read(8), "little")
-            if size < 8 or length > min(size - 8, LARGEST_HEADER):
-                raise InputError(path, None, "is not a safetensors file, or not a whole one: its header is cut off")
-            content = json.loads(handle.read(length), object_pairs_hook=keys_once)
-        if not isinstance(content, dict):
-            raise ValueError("its header is not an object")
-        content.pop("__metadata__", None)
-        tensors = msgspec.convert(content, dict[str, StoredTensor])
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(path, None, f"is not a safetensors file, or it is damaged: {error}") from error
-    ends = max((tensor.data_offsets[1] for tensor in tensors.values()), default=0)
-    if ends > size - 8 - length:
-        raise InputError(
-            path, None, f"is cut off: its tensors take {ends:,} bytes, and {size - 8 - length:,} are there"
-        )
-    return tensors
+    return sum(math.prod(tensor.shape) for tensor in read_safetensors(path).values())
 
 
 def model_files(model: Path) -> list[Path]:

@@ -14,11 +14,13 @@ from zoo.errors import PluginError, suggestion
 from zoo.registry.participants import load_object
 
 COMMANDS = {
+    "bench": "zoo.cli.bench",
     "cache": "zoo.cli.cache",
     "devices": "zoo.cli.devices",
     "doctor": "zoo.cli.doctor",
     "export": "zoo.cli.export",
     "models": "zoo.cli.models",
+    "new": "zoo.cli.new",
     "plugins": "zoo.cli.plugins",
     "run": "zoo.cli.run",
     "serve": "zoo.cli.serve",
@@ -28,13 +30,15 @@ COMMANDS = {
 """Command name to the module that holds it as ``command``."""
 
 SUMMARIES = {
+    "bench": "Compare two reports of 'zoo run --mode bench'.",
     "cache": "Model files that were made and kept: list, verify, prune.",
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
     "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
     "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
+    "new": "Write a plugin package to begin with: code, tests against zoo's contract, and a CI file.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",
-    "run": "Score pairs with MODEL, or evaluate it on a data set.",
+    "run": "Score pairs or files of pairs with MODEL, or evaluate it on a data set.",
     "serve": "Serve MODEL over HTTP, in the forms of TEI, Cohere, Jina, vLLM and others.",
     "simplify": "Simplify an ONNX file with onnxsim, and prove that it computes the same.",
     "verify": "Check that a device computes what it should, and write a report.",

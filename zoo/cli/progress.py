@@ -28,8 +28,11 @@ progress_option = click.option(
 )
 
 
-def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto") -> Iterator[T]:
-    """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing."""
+def progress(items: Iterable[T], total: int | None, label: str, style: Progress = "auto") -> Iterator[T]:
+    """``items``, with their count shown: a bar where stderr is a terminal (``auto``), plain lines, or nothing.
+
+    ``total`` None means that nobody knows how many there are.
+    """
     if style == "off":
         return iter(items)
     if style == "auto" and is_terminal(sys.stderr):
@@ -37,20 +40,23 @@ def progress(items: Iterable[T], total: int, label: str, style: Progress = "auto
     return _with_lines(items, total, label)
 
 
-def _with_bar(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def _with_bar(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track
 
     yield from track(items, total=total, description=label, console=Console(stderr=True), transient=True)
 
 
-def _with_lines(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+def _with_lines(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     started = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL and done < total:
+        if now - last >= PLAIN_INTERVAL and (total is None or done < total):
             last, rate = now, done / (now - started)
+            if total is None:
+                tell(f"{label}: {done}, {rate:.1f} a second")
+                continue
             tell(f"{label}: {done}/{total}, {rate:.1f} a second, {_duration((total - done) / rate)} left")
 
 

@@ -13,7 +13,7 @@ from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_o
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
-from zoo.cli.valid_options import BATCH_SIZE, ValidChoices, check_mode, split_dataset, valid_options
+from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
@@ -38,9 +38,9 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @model_argument
 @click.option(
     "--mode",
-    type=click.Choice(["single", "valid"]),
-    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. Default: valid if --data-path is a folder, "
-    "else single.",
+    type=click.Choice(["single", "valid", "multi", "bench"]),
+    help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. multi: files of pairs into files of "
+    "scores. bench: latency and throughput on random inputs. Default: valid if --data-path is a folder of a data set, else single.",
 )
 @click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
 @click.option(
@@ -52,14 +52,16 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option(
     "--data-path",
     metavar="PATH",
+    multiple=True,
     help="single: pairs to score, one a line: a Python literal, JSON, or two tab-separated columns; '-' reads stdin. Default: the "
-    "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini.",
+    "panda demo. valid: a data set's folder, in MLDR's, BEIR's or TREC's layout. Default: the bundled mldr-mini. multi: a folder, a "
+    "glob or a file, repeatable; lines as above, JSONL, TSV, CSV, Parquet, Arrow, also with .gz or .zst.",
 )
 @click.option(
     "--batch-size",
     type=Rows(),
     help="Pairs a batch; 'auto' lets the device choose by the pairs' length, which is fastest for large inputs.  "
-    f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu]",
+    f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu; multi: auto]",
 )
 @click.option(
     "--shape",
@@ -85,7 +87,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option(
     "--target",
     metavar="DEVICE",
-    help="Device to run on, see 'zoo devices'; 'onnx' is the vendor's name of cpu. Default: the best one available, SDAA first.",
+    help="Device to run on, see 'zoo devices'; 'onnx' is the vendor's name of cpu. Default: the best one available, SDAA first. "
+    "bench: several, separated by commas, are measured in turns; DEVICE/PRECISION names a precision, too.",
 )
 @click.option("--normalize", is_flag=True, help="Print sigmoid(logit), between 0 and 1, in place of the logit.")
 @click.option(
@@ -93,7 +96,8 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="single: write results to this file in place of stdout. valid: folder of the result files.  "
-    "[default: zoo-results/MODEL/DATASET]",
+    "[default: zoo-results/MODEL/DATASET] multi: the folder that gets a file of results for each file. "
+    "bench: the file that gets the report.",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option(
@@ -124,7 +128,7 @@ def command(
     mode: str | None,
     ckpt: Path | None,
     config_path: Path | None,
-    data_path: str | None,
+    data_path: tuple[str, ...],
     batch_size: int | None,
     shape: int | None,
     query_max_length: int,
@@ -145,11 +149,11 @@ def command(
     need_fp16: bool,
     as_json: bool,
 ) -> None:
-    """Score pairs with MODEL, or evaluate it on a data set.
+    """Score pairs or files of pairs with MODEL, or evaluate it on a data set.
 
     Results go to stdout, everything else to stderr.
     """
-    mode = mode or ("valid" if data_path and Path(data_path).is_dir() else "single")
+    mode = mode or ("valid" if len(data_path) == 1 and Path(data_path[0]).is_dir() else "single")
     check_mode(ctx, mode, data_path, output)
     bound_tokenizer(threads)
     settings = RunSettings(
@@ -172,9 +176,21 @@ def command(
     if mode == "single":
         from zoo.cli.single import score_pairs
 
+        path = data_path[0] if data_path else None
         score_pairs(
-            catalogue_of(ctx), settings, data_path, output=output, as_json=as_json, normalize=normalize, style=progress
+            catalogue_of(ctx), settings, path, output=output, as_json=as_json, normalize=normalize, style=progress
         )
+        return
+    if mode == "bench":
+        from zoo.cli.bench import measure
+
+        measure(catalogue_of(ctx), settings, valid, output=output, as_json=as_json)
+        return
+    if mode == "multi":
+        from zoo.cli.multi import score_folder
+
+        assert output is not None  # check_mode
+        score_folder(catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json)
         return
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
@@ -182,12 +198,12 @@ def command(
     from zoo.evaluation.harness import EvaluationRequest
 
     data = DataRequest(
-        data_path=Path(data_path) if data_path else None,
+        data_path=Path(data_path[0]) if data_path else None,
         dataset=dataset,
         languages=languages,
         split=valid.split,
         candidates=valid.candidates,
-        top_k=valid.top_k,
+        top_k=valid.top_k or TOP_K,
         limit=valid.limit,
         ignore_identical_ids=valid.ignore_identical_ids,
         offline=offline,
@@ -206,5 +222,5 @@ def command(
 def chosen_rows(given: int | None, mode: str) -> int | None:
     """Rows a batch: the mode's default where nothing is given, None where the device is to choose."""
     if given is None:
-        return BATCH_SIZE if mode == "valid" else 1
+        return {"valid": BATCH_SIZE, "multi": None}.get(mode, 1)
     return given or None

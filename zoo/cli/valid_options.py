@@ -1,9 +1,10 @@
-"""The options of ``zoo run`` that belong to ``--mode valid``."""
+"""The options of ``zoo run`` that belong to one mode or another, not to ``single``."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,16 @@ from click.core import ParameterSource
 BATCH_SIZE = 32
 """Pairs a batch in valid mode, where neither ``--batch-size`` nor a budget of the device says it."""
 
+TOP_K = 100
+"""Candidates of a query in valid mode."""
+
+MODES = {
+    **dict.fromkeys(("top_k", "overwrite"), ("valid", "multi")),
+    **dict.fromkeys(("columns", "form"), ("multi",)),
+    **dict.fromkeys(("shapes", "duration", "iterations", "rounds"), ("bench",)),
+}
+"""The modes that an option belongs to, if that is not valid alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidChoices:
@@ -23,11 +34,17 @@ class ValidChoices:
     split: str
     languages: tuple[str, ...]
     candidates: Path | None
-    top_k: int
+    top_k: int | None
     limit: int | None
     ignore_identical_ids: bool | None
     overwrite: bool
     long_doc: Literal["truncate", "max", "mean"]
+    columns: dict[str, str]
+    form: Literal["jsonl", "csv", "parquet"]
+    shapes: tuple[tuple[int, int], ...]
+    duration: float
+    iterations: int | None
+    rounds: int
 
 
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -42,6 +59,39 @@ class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
         if not all(names) or len(set(names)) < len(names):
             self.fail(f"'{value}' is no list of different names separated by commas", param, ctx)
         return names
+
+
+class ColumnNames(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """``query=NAME,passage=NAME``, one or both."""
+
+    name = "query=..,passage=.."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        if isinstance(value, dict):
+            return value
+        chosen: dict[str, str] = {}
+        for part in str(value).split(","):
+            key, _, name = part.partition("=")
+            if key not in ("query", "passage") or not name or key in chosen:
+                self.fail(f"'{value}' is not of the form query=NAME,passage=NAME", param, ctx)
+            chosen[key] = name
+        return chosen
+
+
+class ShapeList(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """``1x128,8x512``: rows and tokens of batches."""
+
+    name = "ROWSxTOKENS,.."
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        found = [re.fullmatch(r"([1-9]\d{0,6})x([1-9]\d{0,6})", part.strip()) for part in str(value).split(",")]
+        if not all(found):
+            self.fail(f"'{value}' is not of the form ROWSxTOKENS,ROWSxTOKENS, for example 1x128,8x512", param, ctx)
+        return tuple((int(each[1]), int(each[2])) for each in found if each)
 
 
 OPTIONS = (
@@ -69,10 +119,9 @@ OPTIONS = (
     click.option(
         "--top-k",
         type=click.IntRange(min=1),
-        default=100,
-        show_default=True,
         metavar="N",
-        help="valid: candidates reranked for each query, the best of the first stage.",
+        help="valid: candidates reranked for each query, the best of the first stage. multi: rows kept of each query, the best "
+        f"by their scores.  [default: {TOP_K}; multi: all]",
     ),
     click.option(
         "--limit", type=click.IntRange(min=1), metavar="N", help="valid: only the first N queries of each language."
@@ -84,7 +133,9 @@ OPTIONS = (
         "reference's rule, which leaves them out in BEIR's layout and keeps them in MLDR's and TREC's.",
     ),
     click.option(
-        "--overwrite", is_flag=True, help="valid: throw away the scores that an earlier run left in the output folder."
+        "--overwrite",
+        is_flag=True,
+        help="valid, multi: throw away the scores that an earlier run left in the output folder.",
     ),
     click.option(
         "--long-doc",
@@ -93,6 +144,49 @@ OPTIONS = (
         show_default=True,
         help="valid: passages past the length limit are cut there, or scored in overlapping chunks of which the maximum or "
         "the mean counts.",
+    ),
+    click.option(
+        "--columns",
+        type=ColumnNames(),
+        default={},
+        help="multi: names of the columns that hold the query and the passage, or a list of passages. Default: query, and the first "
+        "of passage, passages, text, document, documents.",
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["jsonl", "csv", "parquet"]),
+        default="jsonl",
+        show_default=True,
+        help="multi: form of the result files; parquet needs pip install 'zoo-runner[table]'.",
+    ),
+    click.option(
+        "--shapes",
+        type=ShapeList(),
+        default=((1, 512), (4, 512), (8, 512), (16, 512)),
+        help="bench: batches to measure.  [default: 1x512,4x512,8x512,16x512]",
+    ),
+    click.option(
+        "--duration",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="bench: time of each pass, one for latency and one for throughput, of each shape in each round.",
+    ),
+    click.option(
+        "--iterations",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="bench: batches of a pass, in place of --duration.",
+    ),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="bench: turns that each device and shape gets; their spread is the noise that 'zoo bench --compare' goes by.",
     ),
 )
 
@@ -110,20 +204,27 @@ def valid_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return gathered
 
 
-def check_mode(ctx: click.Context, mode: str, data_path: str | None, output: Path | None) -> None:
-    """Refuse what belongs to the other mode. Raises click.UsageError."""
-    if mode == "single":
-        for field in fields(ValidChoices):
-            if ctx.get_parameter_source(field.name) not in (ParameterSource.DEFAULT, None):
-                option = "--" + field.name.replace("_", "-")
-                raise click.UsageError(f"{option} belongs to --mode valid.")
+def check_mode(ctx: click.Context, mode: str, data_path: Sequence[str], output: Path | None) -> None:
+    """Refuse what belongs to another mode. Raises click.UsageError."""
+    for field in fields(ValidChoices):
+        modes = MODES.get(field.name, ("valid",))
+        if mode not in modes and ctx.get_parameter_source(field.name) not in (ParameterSource.DEFAULT, None):
+            option = {"form": "--format"}.get(field.name, "--" + field.name.replace("_", "-"))
+            raise click.UsageError(f"{option} belongs to --mode {' and --mode '.join(modes)}.")
+    if len(data_path) > 1 and mode != "multi":
+        raise click.UsageError("--data-path is given more than once, which only --mode multi takes.")
+    if mode == "bench" and data_path:
+        raise click.UsageError("--mode bench makes its own inputs; --data-path does not belong to it.")
+    if mode in ("single", "bench"):
         if output is not None and output.is_dir():
-            raise click.UsageError(f"--output {output} is a folder; --mode single writes a file.")
+            raise click.UsageError(f"--output {output} is a folder; --mode {mode} writes a file.")
         return
-    if data_path == "-":
-        raise click.UsageError("--data-path - belongs to --mode single; --mode valid takes a folder.")
+    if "-" in data_path:
+        raise click.UsageError(f"--data-path - belongs to --mode single; --mode {mode} reads files.")
     if output is not None and output.exists() and not output.is_dir():
-        raise click.UsageError(f"--output {output} is a file; --mode valid writes a folder.")
+        raise click.UsageError(f"--output {output} is a file; --mode {mode} writes a folder.")
+    if mode == "multi" and not (data_path and output):
+        raise click.UsageError("--mode multi needs --data-path, a folder, a glob or files, and --output, a folder.")
 
 
 def split_dataset(valid: ValidChoices) -> tuple[str | None, tuple[str, ...]]:

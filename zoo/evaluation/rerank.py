@@ -118,9 +118,27 @@ def identity(
 ) -> dict[str, Any]:
     """All that decides the scores: what a journal must have been written with to be continued."""
     collections = list(collections)
+    return {
+        **scores_identity(reranker, rows),
+        "long documents": long_doc,
+        "data set": collections[0].dataset,
+        "languages": [collection.language for collection in collections],
+        "split": request.split,
+        "top k": request.top_k,
+        "limit": request.limit,
+        "identical ids": "left out" if collections[0].identical_left_out else "kept",
+        **{
+            f"{collection.label} {name}": digest
+            for collection in collections
+            for name, digest in collection.inputs.items()
+        },
+    }
+
+
+def scores_identity(reranker: Reranker, rows: int | None) -> dict[str, Any]:
+    """All but the pairs that decides a score; ``rows`` is that of the batches, None if the device chooses."""
     digests = Digests(zoo_home() / "digests.json")
-    folder = reranker.checkpoint.folder
-    tokenizer = folder / "tokenizer.json"
+    tokenizer = reranker.checkpoint.folder / "tokenizer.json"
     return {
         "zoo": zoo.__version__,
         "model": reranker.card.name,
@@ -137,19 +155,7 @@ def identity(
         "batch size": rows or "auto",
         "max length": reranker.max_length,
         "query max length": reranker.settings.query_max_length,
-        "long documents": long_doc,
-        "data set": collections[0].dataset,
-        "languages": [collection.language for collection in collections],
-        "split": request.split,
-        "top k": request.top_k,
-        "limit": request.limit,
-        "identical ids": "left out" if collections[0].identical_left_out else "kept",
         **{f"plugin ({part})": owner for part, owner in reranker.pipeline.owners.items()},
-        **{
-            f"{collection.label} {name}": digest
-            for collection in collections
-            for name, digest in collection.inputs.items()
-        },
     }
 
 

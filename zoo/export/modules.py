@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterable, Mapping
 
+from zoo.quiet_imports import import_onnxruntime
+
 
 def found(module: str) -> bool:
     """Whether ``module`` could be imported; its parents are imported to find out, and they are light."""
@@ -33,6 +35,4 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 def runtime_version() -> str:
     """ONNX Runtime's major and minor version: operators of its own may change with it."""
-    import onnxruntime
-
-    return ".".join(str(onnxruntime.__version__).split(".")[:2])
+    return ".".join(str(import_onnxruntime().__version__).split(".")[:2])

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from zoo import errors
 from zoo.errors import NotInstalledError, ZooError
+from zoo.quiet_imports import SWITCHES
 
 logger = logging.getLogger("zoo.export")
 
@@ -125,6 +126,7 @@ def _memory_of(pid: int) -> str:
 def _environment(scratch: Path) -> dict[str, str]:
     return {
         **os.environ,
+        **SWITCHES,
         # Temporary files of libraries go where room was found for them, and are deleted with the folder.
         "TMPDIR": str(scratch.parent),
         "HF_HUB_OFFLINE": "1",

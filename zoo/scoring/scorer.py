@@ -7,8 +7,10 @@ windows whatever the input's size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zoo.registry.stages import Pipeline
 from zoo.scoring.batch_runner import BatchRunner
@@ -21,6 +23,14 @@ MUCH_UNKNOWN = 0.05
 """Share of a run's tokens, or of one query's, from which on it is said that the model cannot read them."""
 MUCH_OF_A_PAIR = 0.25
 """The same of one pair: of a few words one may be an emoji."""
+
+
+class ScoredPair(NamedTuple):
+    """A pair with its logit. ``truncated`` tells whether its passage or its query was cut."""
+
+    pair: Pair
+    logit: float
+    truncated: bool
 
 
 @dataclass
@@ -114,12 +124,24 @@ class Scorer:
         are given out, then it is raised (a score that is not finite as a ScoreError naming its pair). Closing the iterator stops
         every stage.
         """
+        with closing(self._windows(pairs)) as windows:
+            for window in windows:
+                yield from zip(window.pairs, window.scores.tolist(), strict=True)
+
+    def score_marked(self, pairs: Iterable[Pair]) -> Iterator[ScoredPair]:
+        """The same, with a mark at each pair that was cut to the length limits."""
+        with closing(self._windows(pairs)) as windows:
+            for window in windows:
+                yield from map(ScoredPair, window.pairs, window.scores.tolist(), window.truncated)
+
+    def _windows(self, pairs: Iterable[Pair]) -> Generator[Window, None, None]:
+        """Finished windows, each counted and, after the caller has asked for the next one, released."""
         with StageThreads(self.runner, pairs, repeatable=self.repeatable, recall=self.recall) as threads:
             self._running.append(threads)
             try:
                 for window in threads.finished():
                     self.stats.add(window)
-                    yield from zip(window.pairs, window.scores.tolist(), strict=True)
+                    yield window
                     threads.release(window)
             finally:
                 self._running.remove(threads)

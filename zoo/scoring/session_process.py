@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from zoo.errors import PluginError, ZooError
+from zoo.quiet_imports import SWITCHES
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], soc
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "zoo.scoring.child", str(theirs.fileno())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+            env={**os.environ, **SWITCHES, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2 if _is_open(2) else subprocess.DEVNULL,

@@ -57,6 +57,8 @@ class Window:
     characters: int
     scores: Scores = field(init=False)
     missing: int = field(init=False)
+    truncated: Sequence[bool] = ()
+    """Whether the pair's passage or query was cut."""
     passages_truncated: int = 0
     queries_truncated: int = 0
     lengths: Sequence[int] = ()
@@ -173,6 +175,7 @@ class StageThreads:
             window.queries_truncated = sum(row.query_truncated for row in encodings.rows)
             window.lengths = [row.length for row in encodings.rows]
             window.unknown = [row.unknown for row in encodings.rows]
+            window.truncated = [row.passage_truncated or row.query_truncated for row in encodings.rows]
             self._encoded.put((window, encodings))
         self._encoded.end()
 

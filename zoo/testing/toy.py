@@ -16,17 +16,23 @@ VOCABULARY, WIDTH = 97, 16
 
 
 def write_toy(
-    path: Path, *, rows: int | None = None, length: int | None = None, half: bool = False, small: bool = False
+    path: Path,
+    *,
+    rows: int | None = None,
+    length: int | None = None,
+    half: bool = False,
+    small: bool = False,
+    seed: int = 7,
 ) -> Path:
     """Write an ONNX file: ``input_ids`` and ``attention_mask`` in, ``logits`` out. ``rows`` and ``length`` fix the axes.
 
-    ``half`` computes in float16, ``small`` only stores the embeddings so.
+    ``half`` computes in float16, ``small`` only stores the embeddings so. Another ``seed`` gives other weights.
     The logit is a weighted mean over the tokens that count, so it depends on every id and on the mask, and not on padding.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     kind = np.float16 if half else np.float32
     weights: dict[str, NDArray[Any]] = {
         "table": random.normal(size=(VOCABULARY, WIDTH)).astype(np.float16 if small else kind),

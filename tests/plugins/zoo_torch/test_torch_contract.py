@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from torch_checkpoints import make
-from zoo.testing.contract import LENGTHS, MAX_LENGTH, DeviceContract
+from zoo.testing.device import LENGTHS, MAX_LENGTH, DeviceContract
 from zoo.testing.toy import toy_encodings
 from zoo.types import Device, Scores
 from zoo_torch.device import TorchDevice

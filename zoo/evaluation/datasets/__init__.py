@@ -53,7 +53,7 @@ def find_layouts(request: DataRequest) -> list[Layout]:
         layouts = find(request, path)
         if layouts:
             return layouts
-    raise InputError(path, None, f"is no data set. {EXPECTED}")
+    raise InputError(path, None, f"is a folder, but not a data set. {EXPECTED}")
 
 
 def open_collections(layouts: list[Layout], request: DataRequest) -> list[Collection]:

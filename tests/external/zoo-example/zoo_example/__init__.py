@@ -30,8 +30,12 @@ def zoo_devices() -> Iterable[Device]:
 @hookimpl
 def evaluate(run: Run, qrels: Qrels) -> Mapping[str, float]:
     """Share of the queries whose first passage is relevant."""
-    hits = [qrels[query].get(max(scores, key=scores.__getitem__), 0) > 0 for query, scores in run.items()]
+    hits = [qrels[query].get(_first(scores), 0) > 0 for query, scores in run.items()]
     return {"hit@1": sum(hits) / len(hits)}
+
+
+def _first(scores: Mapping[str, float]) -> str:
+    return max(scores, key=lambda passage: (scores[passage], passage))
 
 
 @hookimpl(wrapper=True)

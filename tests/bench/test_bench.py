@@ -1,0 +1,119 @@
+"""Measurements on the embedded model, and verdicts on figures that are known."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Zoo
+from zoo import Reranker
+from zoo.bench import BenchRequest, Shape, bench, compare
+from zoo.bench.inputs import random_batch, runner_of
+from zoo.bench.measure import encoder_flops
+from zoo.errors import ZooError
+
+MODEL = "zoo-reranker-tiny"
+
+
+def report(rounds: list[float], target: str = "cpu", shape: str = "1x8") -> dict[str, Any]:
+    return {"results": [{"target": target, "shape": shape, "rounds": {"pairs_per_second": rounds}}]}
+
+
+def noisy(middle: float, spread: float, count: int = 10, seed: int = 0) -> list[float]:
+    source = random.Random(seed)
+    return [middle * (1 + source.uniform(-spread, spread)) for _ in range(count)]
+
+
+def verdict(first: list[float], second: list[float]) -> str:
+    (found,) = compare(report(first), report(second))
+    return found.verdict
+
+
+def test_a_difference_beyond_the_noise_is_called_by_its_name() -> None:
+    assert verdict(noisy(100, 0.02), noisy(110, 0.02, seed=1)) == "faster"
+    assert verdict(noisy(100, 0.02), noisy(90, 0.02, seed=1)) == "slower"
+
+
+def test_noise_is_no_difference() -> None:
+    verdicts = [verdict(noisy(100, 0.1, seed=2 * n), noisy(100, 0.1, seed=2 * n + 1)) for n in range(40)]
+    assert verdicts.count("same") >= 36  # an interval of 95 % may miss
+
+
+def test_a_certain_difference_of_one_per_cent_is_too_small_to_matter() -> None:
+    assert verdict([100.0] * 9, [101.0] * 9) == "same"
+
+
+def test_two_rounds_decide_nothing() -> None:
+    assert verdict([100.0, 100.0], [200.0, 200.0]) == "too few rounds"
+
+
+def test_reports_without_anything_in_common_are_refused() -> None:
+    with pytest.raises(ZooError, match="in common"):
+        compare(report([1.0]), report([1.0], shape="2x8"))
+
+
+def test_a_batch_has_the_shape_asked_for_and_tokens_of_the_vocabulary() -> None:
+    with Reranker.open(MODEL, device="cpu", offline=True) as reranker:
+        batch = random_batch(runner_of(reranker), 3, 40)
+        vocabulary = json.loads((reranker.checkpoint.folder / "config.json").read_text())["vocab_size"]
+    assert batch.inputs["input_ids"].shape == (3, 40)
+    assert batch.inputs["attention_mask"].all()
+    assert batch.inputs["input_ids"].max() < vocabulary
+    assert len(set(batch.inputs["input_ids"].ravel().tolist())) > 10
+
+
+def test_a_report_has_every_target_and_shape_with_ordered_percentiles() -> None:
+    request = BenchRequest(shapes=(Shape(1, 16), Shape(4, 16)), iterations=5, rounds=2, warm_up=1)
+    with Reranker.open(MODEL, device="cpu", offline=True) as one, Reranker.open(MODEL, device="cpu") as two:
+        found = bench({"one": one, "two": two}, request)
+    assert [(entry["target"], entry["shape"]) for entry in found["results"]] == [
+        ("one", "1x16"), ("one", "4x16"), ("two", "1x16"), ("two", "4x16"),
+    ]  # fmt: skip
+    for entry in found["results"]:
+        latency = entry["latency_ms"]
+        assert 0 < latency["p50"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
+        assert entry["batches"] == 10
+        assert len(entry["rounds"]["pairs_per_second"]) == 2
+        assert entry["tokens_per_second"] == pytest.approx(16 * entry["pairs_per_second"], rel=1e-3)
+    json.dumps(found)
+
+
+def test_operations_are_those_of_the_matrices_and_of_attention() -> None:
+    # Four layers of 384 with an inner size of 768: 4 * 384 * 384 + 2 * 384 * 768 weights each.
+    with Reranker.open(MODEL, device="cpu", offline=True) as reranker:
+        found = encoder_flops(reranker, 100)
+    weights = 4 * (4 * 384 * 384 + 2 * 384 * 768)
+    attention = 4 * 2 * 2 * 384 * 100 * 100  # layers, two products, multiply and add
+    assert found == 2 * weights * 100 + attention
+
+
+def test_the_command_line_measures_writes_and_compares(zoo: Zoo, tmp_path: Path) -> None:
+    words = ["run", MODEL, "--mode", "bench", "--target", "cpu", "--shapes", "1x16,2x16", "--iterations", 3]
+    for name in ("a.json", "b.json"):
+        done = zoo(*words, "--rounds", 3, "--output", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+        assert "2x16" in done.stdout
+    compared = zoo("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json", "--json")
+    assert compared.exit_code == 0, compared.stderr
+    assert [entry["shape"] for entry in json.loads(compared.stdout)] == ["1x16", "2x16"]
+    table = zoo("bench", "--compare", tmp_path / "a.json", tmp_path / "a.json")
+    assert table.stdout.count("same") == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["run", MODEL, "--mode", "bench", "--shapes", "8by4"], 2, "not of the form ROWSxTOKENS"),
+        (["run", MODEL, "--mode", "bench", "--shapes", "1x4096"], 1, "1x4096"),
+        (["run", MODEL, "--shapes", "1x8"], 2, "--shapes belongs to --mode bench"),
+        (["run", MODEL, "--mode", "bench", "--data-path", "x"], 2, "--mode bench makes its own"),
+        (["bench", "--compare", "nowhere.json", "nowhere.json"], 1, "cannot be read"),
+    ],
+)
+def test_mistakes_are_reported(zoo: Zoo, args: list[str], code: int, said: str) -> None:
+    done = zoo(*args)
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
