@@ -12,6 +12,7 @@ import pytest
 import publishers
 import zoo_cross_encoder
 import zoo_decoder
+import zoo_torch
 from families import PAIRS, TORCH_JIT, make_decoder
 from graph_device import GraphPlugin
 from torch_device import TorchPlugin
@@ -43,7 +44,9 @@ LENGTH, QUERY_LIMIT = 256, 64
 
 
 def catalogue() -> Catalogue:
-    return Catalogue.of(cards=zoo_cross_encoder, decoder=zoo_decoder, torch=TorchPlugin(), graph=GraphPlugin())
+    return Catalogue.of(
+        cards=zoo_cross_encoder, decoder=zoo_decoder, torch=zoo_torch, reference=TorchPlugin(), graph=GraphPlugin()
+    )
 
 
 def opened(card: str, folder: Path, device: str = "graph-reference", **settings: Any) -> Reranker:
@@ -82,7 +85,7 @@ def test_ids_are_the_publishers(tmp_path: Path, card: str) -> None:
         assert encoding.length <= LENGTH
 
 
-@pytest.mark.parametrize("device", ["torch-reference", "graph-reference"])
+@pytest.mark.parametrize("device", ["torch-reference", "graph-reference", "torch"])
 @pytest.mark.parametrize("card", CARDS)
 def test_scores_are_the_publishers(tmp_path: Path, card: str, device: str) -> None:
     model = make_decoder(tmp_path, CARDS[card])
