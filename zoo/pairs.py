@@ -17,6 +17,9 @@ FORMS = (
     """one of: [['query', 'passage']]  ["query", "passage"]  {"query": "...", "passage": "..."}  query<TAB>passage"""
 )
 
+KEYS = (("query", "passage"), ("text1", "text2"), ("sentence1", "sentence2"))
+"""Names of the two texts of a JSON object: ours, then those of MRPC's files."""
+
 READ_AT_ONCE = 1 << 20
 """Bytes. Python's own 8 KB take half as long again for lines of 26 KB."""
 
@@ -126,10 +129,11 @@ def _value(text: str) -> object | None:
 def _pairs(value: object) -> list[Pair]:
     """The pairs of one line's value. Raises ValueError saying what is wrong."""
     if isinstance(value, dict):
-        lacking = [key for key in ("query", "passage") if key not in value]
-        if lacking:
+        names = next((names for names in KEYS if all(name in value for name in names)), None)
+        if names is None:
+            lacking = [key for key in KEYS[0] if key not in value]
             raise ValueError(f"lacks the key {' and '.join(repr(key) for key in lacking)}")
-        pair, instruction = _pair([value["query"], value["passage"]]), value.get("instruction") or ""
+        pair, instruction = _pair([value[name] for name in names]), value.get("instruction") or ""
         if not isinstance(instruction, str):
             raise ValueError(f"has a {type(instruction).__name__} where the text of an instruction belongs")
         return [pair._replace(instruction=instruction)]
