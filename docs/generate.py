@@ -89,7 +89,7 @@ def card_keys() -> str:
     """The keys of a model card, with the docstring that follows each in the source."""
     tree = ast.parse(inspect.getsource(card))
     lines = ["| key | type | meaning |", "| --- | --- | --- |"]
-    for name, prefix in (("CardFields", ""), ("Reference", "reference.")):
+    for name, prefix in (("CardFields", ""), ("Reference", "reference."), ("GoldenScore", "golden.")):
         [found] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
         for node, following in zip(found.body, [*found.body[1:], None], strict=True):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

@@ -265,7 +265,7 @@ def test_a_stage_overridden_without_hookimpl_raises_when_the_class_is_made() -> 
         ("architekture = 'x'", "unknown key 'architekture' in a model card. Did you mean 'architecture'?"),
         ("max_length = 'long'", "Expected `int`, got `str`"),
         ("max_length = 0", "'max_length' must be positive"),
-        ("hub = 'a/b'", "'hub' needs 'revision'"),
+        ("hub = 'a/b'\nrevision = 'main'", "'revision' must be a commit of 40 hexadecimal digits, not 'main'"),
     ],
 )
 def test_a_faulty_card_is_named_with_its_key(tmp_path: Path, text: str, said: str) -> None:

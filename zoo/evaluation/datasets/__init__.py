@@ -48,6 +48,8 @@ def find_layouts(request: DataRequest) -> list[Layout]:
     path = path.resolve() if ".." in path.parts else path.absolute()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
+        if path.is_file():
+            problem += ". Pairs without judgements are scored in mode single, or compared with ONNX Runtime's scores by 'zoo verify'"
         raise InputError(path, None, f"{problem}. {EXPECTED}")
     for find in FORMATS:
         layouts = find(request, path)
