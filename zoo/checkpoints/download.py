@@ -34,9 +34,9 @@ def hub_endpoint() -> str:
 def hub_cache() -> Path:
     """The folder of the Hugging Face cache, by the client's own rules and without importing it."""
     if place := os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", "")):
-        return Path(place).expanduser()
-    user = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    return Path(os.environ.get("HF_HOME", f"{user}/huggingface")).expanduser() / "hub"
+        return Path(os.path.expanduser(place))  # noqa: PTH111  # Path.expanduser raises for a user without a home
+    user = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.path.expanduser(os.environ.get("HF_HOME", f"{user}/huggingface"))) / "hub"  # noqa: PTH111
 
 
 def cached_repository(hub: str) -> Path:
@@ -58,7 +58,7 @@ def commit_of(hub: str, revision: str, *, offline: bool) -> str:
             if found:
                 return found
         except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
-            said = f"the hub ({hub_endpoint()}) said: {type(error).__name__}: {_first_line(error)}"
+            said = f"the hub ({hub_endpoint()}): {hub_reason(error)}"
     kept = cached_repository(hub) / "refs" / revision
     if not kept.is_file():
         raise ZooError(f"which commit the revision '{revision}' of {hub} is, is not known: {said}")
@@ -104,7 +104,7 @@ def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
                 )
             except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
                 if size_of(place) <= arrived:
-                    return f"{type(error).__name__}: {_first_line(error)}"
+                    return hub_reason(error)
                 logger.info("the connection broke (%s); going on where it was", type(error).__name__)
 
 
@@ -119,6 +119,43 @@ def from_modelscope(card: ModelCard, patterns: Sequence[str]) -> Path | str:
         return Path(snapshot_download(card.modelscope, allow_patterns=list(patterns)))
     except Exception as error:  # the package documents no exception classes of its own
         return f"{type(error).__name__}: {_first_line(error)}"
+
+
+ANSWERS = {
+    401: "it wants a token (401): set HF_TOKEN to one that may read the repository, or check the repository's name",
+    403: "this token may not read it (403): accept the repository's terms on its page, or set HF_TOKEN to one that may",
+    404: "it has no such repository, revision or file (404)",
+    407: "a proxy wants to be told who asks (407): set HTTPS_PROXY to http://USER:PASSWORD@HOST",
+    429: "it has had too many requests from here (429): wait some minutes, set HF_TOKEN, or set HF_ENDPOINT to a mirror",
+}
+
+
+def hub_reason(error: BaseException) -> str:
+    """What the hub, or whatever stands before it, really answered, and what helps: the client wraps that in errors of its own."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    names, text = {type(each).__name__ for each in chain}, " ".join(map(str, chain))
+    if "GatedRepoError" in names:
+        return "the repository is gated: accept its terms on its page, and set HF_TOKEN to a token of that account"
+    if names & {"JSONDecodeError", "InvalidJSONError"} or "<html" in text.casefold():
+        return (
+            "what answered is a web page and not the hub: a login page of this network, or a proxy. Open a browser, or set HF_ENDPOINT "
+            "to a mirror that is reachable"
+        )
+    codes = [getattr(getattr(each, "response", None), "status_code", None) for each in chain]
+    code = next((code for code in reversed(codes) if isinstance(code, int)), None)
+    if code in ANSWERS:
+        return ANSWERS[code]
+    if code is not None and code >= 500:
+        return f"it has a fault of its own ({code}): try again later, or set HF_ENDPOINT to a mirror"
+    if "Content-Length" in text:
+        return (
+            "it does not say how long the file is, without which the client fetches nothing: a proxy or a mirror has taken that away. "
+            "Set HF_ENDPOINT to another mirror, or put the files into a folder by hand"
+        )
+    root = next((each for each in reversed(chain) if str(each).strip()), error)
+    return f"{type(root).__name__}: {_first_line(root)}"
 
 
 @contextmanager

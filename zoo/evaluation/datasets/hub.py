@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.checkpoints.download import hub_endpoint
+from zoo.checkpoints.download import hub_endpoint, hub_reason
 from zoo.checkpoints.sources import is_offline
 from zoo.errors import UnknownNameError, ZooError
 from zoo.evaluation.datasets.collection import DataRequest, Judged, Queries
@@ -94,7 +94,7 @@ def _fetch(language: str, request: DataRequest) -> Path:
         except Exception as error:  # network faults come as requests', httpx' or the hub client's own classes
             where = "the Hugging Face cache (offline)" if offline else hub_endpoint()
             raise ZooError(
-                f"{file} of {REPOSITORY} is not available from {where}: {str(error).splitlines()[0]}. Set HF_ENDPOINT to a mirror, "
+                f"{file} of {REPOSITORY} is not available from {where}: {hub_reason(error)}. Set HF_ENDPOINT to a mirror, "
                 f"or put the file into DIR/{file} and name DIR (`data_path`), or use the data set mldr-mini, which comes with zoo"
             ) from error
         logger.info("%s: %s", file, path)
