@@ -88,7 +88,7 @@ def test_a_stream_may_be_endless(reranker: Reranker) -> None:
     assert len(taken) < 5000, "only a few parts are read ahead"
 
 
-@pytest.mark.parametrize("pair", [("only a query",), "a text", ("query", 7), None, ("a", "b", "c")])
+@pytest.mark.parametrize("pair", [("only a query",), "a text", ("query", 7), None, ("a", "b", "c", "d")])
 def test_what_is_not_a_pair_is_refused(reranker: Reranker, pair: object) -> None:
     with pytest.raises(ZooError, match="a pair must be two texts"):
         reranker.score([pair])  # type: ignore[list-item]
@@ -161,7 +161,7 @@ def test_scores_do_not_depend_on_workers(reranker: Reranker) -> None:
 
 PUBLIC = {
     "open", "from_settings", "score", "stream", "rank", "rank_many", "submit", "queued_tokens", "queued_pairs", "exclusive",
-    "device_name", "device_details", "close",
+    "device_name", "device_details", "close", "expected_tokens", "silent_seconds", "on_batch",
 }  # fmt: skip
 
 

@@ -51,11 +51,7 @@ class CheckpointRequest:
         if not self.weights or onnx_file(folder) or has_safetensors(folder):
             return ""
         if has_pickled(folder):
-            return (
-                ""
-                if self.pickled
-                else "has only pickled weights (pytorch_model.bin), which are read if you allow pickle"
-            )
+            return "" if self.pickled else "has only pickled weights (pytorch_model.bin), which `allow_pickle` reads"
         return "has neither model.onnx nor *.safetensors"
 
 

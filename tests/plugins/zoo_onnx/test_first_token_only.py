@@ -146,7 +146,17 @@ def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
 def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: Path, family: str) -> None:
     make_checkpoint(tmp_path / family, family)
-    words = ("export", "bge-reranker-v2-m3", "--config-path", tmp_path / family, "--target", "cpu", "--json")
+    words = (
+        "export",
+        "bge-reranker-v2-m3",
+        "--config-path",
+        tmp_path / family,
+        "--target",
+        "cpu",
+        "--exporter",
+        "optimum",
+        "--json",
+    )
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)

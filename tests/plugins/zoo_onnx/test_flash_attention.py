@@ -137,7 +137,17 @@ def test_it_runs_beside_weights_in_a_file_of_their_own(model: Any, tmp_path: Pat
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
 def test_a_real_export_for_the_cpu_is_joined(zoo: Zoo, tmp_path: Path, family: str) -> None:
     make_checkpoint(tmp_path / family, family)
-    words = ("export", "bge-reranker-v2-m3", "--config-path", tmp_path / family, "--target", "cpu", "--json")
+    words = (
+        "export",
+        "bge-reranker-v2-m3",
+        "--config-path",
+        tmp_path / family,
+        "--target",
+        "cpu",
+        "--exporter",
+        "optimum",
+        "--json",
+    )
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
     step = json.loads(result.stdout)["steps"][2]

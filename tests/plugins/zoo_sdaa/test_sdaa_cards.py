@@ -137,7 +137,7 @@ def test_a_card_that_dies_in_the_middle_is_named_and_the_others_are_released(
 ) -> None:
     machine = Machine(cards=4, lose=2, lose_at=2, lose_how=how)
     with fake_sdaa(tmp_path / "fake", machine, leaks=True) as fake:
-        result = run("--batch-size", 4, "--data-path", "-", target="sdaa:all", input=lines(100))
+        result = run("--batch-size", 4, "--data-path", "-", target="sdaa:all", input=lines(600))
         assert result.exit_code == 1
         assert "Error: sdaa:2 " in result.stderr
         assert said in result.stderr
