@@ -69,9 +69,9 @@ def test_a_branch_is_resolved_to_its_commit_and_offline_to_the_one_fetched_last(
     unknown = zoo_with(hub, "models", "hf:lab/tiny@v2")
     assert unknown.returncode == 1
     assert "'v2' of lab/tiny" in unknown.stderr
-    assert "RevisionNotFound" in unknown.stderr
+    assert "no such repository, revision or file (404)" in unknown.stderr
     missing = zoo_with(hub, "models", "hf:lab/nothing@main")
-    assert "RepositoryNotFound" in missing.stderr
+    assert "no such repository, revision or file (404)" in missing.stderr
 
 
 def test_a_run_names_a_restrictive_licence_once_and_records_the_commit(hub: Hub, tiny: Path) -> None:
@@ -157,8 +157,9 @@ def test_a_folder_and_a_cards_file_are_models_too(tmp_path: Path, tiny: Path, zo
     by_folder = zoo("run", tiny, "--json")
     assert by_folder.exit_code == 0, by_folder.stderr
     assert by_folder.stdout == by_name.stdout
+    shutil.copytree(tiny, "weights", ignore=shutil.ignore_patterns("train"))
     Path("mine.toml").write_text(
-        f'description = "d"\narchitecture = "cross-encoder"\nlicense = "MIT"\nlanguages = ["en"]\nmax_length = 64\nbundled = "{tiny}"\n'
+        'description = "d"\narchitecture = "cross-encoder"\nlicense = "MIT"\nlanguages = ["en"]\nmax_length = 64\nbundled = "weights"\n'
     )
     by_card = zoo("run", "./mine.toml", "--json")
     assert by_card.exit_code == 0, by_card.stderr

@@ -54,7 +54,9 @@ class Prepared:
         """What the device is to open: ``ckpt`` with the steps its precision needs, else what the checkpoint gives."""
         if ckpt is None:
             artifact = self.builder.obtain(self.request)
-            if artifact.model.suffix == ".onnx":
+            if (
+                artifact.model.suffix == ".onnx" and not artifact.steps
+            ):  # it came with the checkpoint; steps prove what they make
                 read_onnx(artifact.model)
             return artifact
         if ckpt.suffix == ".onnx":

@@ -17,7 +17,7 @@ from conftest import Zoo
 from random_checkpoints import bert_folder, torch_export
 from zoo.errors import PluginError, ScoreError, ZooError
 from zoo.registry.stages import Pipeline
-from zoo.scoring.batching import batches, collate
+from zoo.scoring.batching import Features, batches, wanted_inputs
 from zoo.scoring.scorer import Scorer
 from zoo.types import Artifact, Encoding, Encodings, Pair, SessionOptions, ShapeRule, Tensors
 from zoo_cpu.device import CpuDevice
@@ -145,7 +145,7 @@ def test_a_token_budget_bounds_rows_times_length() -> None:
 
 def test_an_input_nobody_makes_is_named() -> None:
     with pytest.raises(PluginError, match="asks for the input 'pixel_values'"):
-        collate(Model().encodings([3]), [0], ShapeRule(), 3, ["pixel_values"])
+        wanted_inputs(Model().encodings([3]), ["input_ids", "pixel_values"], Features())
 
 
 class FixedScores:
@@ -237,7 +237,7 @@ def test_outputs_of_more_than_one_label_are_refused(tiny: Path) -> None:
     [
         ({"id2label": {"0": "no", "1": "yes"}}, "a classifier with 2 labels"),
         ({"vocab_size": 10}, "are not of the same model"),
-        ({"max_position_embeddings": 66}, "can read (64 tokens): use --shape 64 or less"),
+        ({"max_position_embeddings": 66}, "can read (64 tokens): use a --shape of 64 or less"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(

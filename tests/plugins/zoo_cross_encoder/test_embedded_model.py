@@ -93,7 +93,7 @@ def test_the_export_makes_the_shipped_file(zoo: Zoo, tiny: Path, tmp_path: Path)
         if path.is_file() and path.name != "model.onnx":
             (checkpoint / path.name).symlink_to(path)
     words = ("--config-path", checkpoint, "--target", "cpu", "--json")
-    exported = zoo("export", "zoo-reranker-tiny", *words)
+    exported = zoo("export", "zoo-reranker-tiny", *words, "--exporter", "optimum")
     assert exported.exit_code == 0, exported.stderr
     assert (
         json.loads(exported.stdout)["steps"][1]["note"]
