@@ -516,7 +516,7 @@ def test_what_waits_is_counted_in_tokens_before_and_after_it_is_tokenised() -> N
         until(lambda: handle.tokens == 4000)
         assert queue.queued_pairs == 500 - handle.started
         assert queue.queued_tokens == 8 * (500 - handle.started)
-        learnt = queue.expected_tokens([("8", "123")])
+        learnt = queue.expected_tokens([Pair("8", "123")])
         assert 1 < learnt <= 8, "characters have been seen to cost more than was thought at first"
         handle.cancel()
         assert (queue.queued_pairs, queue.queued_tokens) == (0, 0)
@@ -525,7 +525,7 @@ def test_what_waits_is_counted_in_tokens_before_and_after_it_is_tokenised() -> N
 
 def test_expected_tokens_are_no_more_than_a_pair_can_have() -> None:
     waiting = WaitingPairs(longest=512)
-    assert waiting.expected_tokens([("q", "x" * 1_000_000)] * 2) == 1024
+    assert waiting.expected_tokens([Pair("q", "x" * 1_000_000)] * 2) == 1024
 
 
 def test_batches_are_reported_with_what_they_cost() -> None:
