@@ -219,9 +219,9 @@ class Reranker:
         """How long the device has had a batch without giving a result; 0 if it has none."""
         return self._queue.silent_seconds
 
-    def expected_tokens(self, pairs: Sequence[Pair]) -> int:
+    def expected_tokens(self, pairs: Sequence[Pair | tuple[str, str]]) -> int:
         """What ``pairs`` would count in ``queued_tokens``, by their characters."""
-        return self._queue.expected_tokens(pairs)
+        return self._queue.expected_tokens([_pair(pair) for pair in pairs])
 
     def on_batch(self, listener: Callable[[BatchReport], None] | None) -> None:
         """Have ``listener`` told of every batch that is computed, from another thread; None ends that."""

@@ -171,7 +171,7 @@ def test_a_model_may_stand_in_both_places_if_it_is_the_same(command: Command, pa
     line = V2_M3_SINGLE.replace("--shape 512", "--shape 32")
     assert len(scores(paste(command, line, "bge-reranker-v2-m3"))) == 2
     for words, said in ((("bge-reranker-large",), "name one model"), ((), "Missing argument 'MODEL'")):
-        wrong = command("run", *words, *(("--model_name", "bge-reranker-v2-m3") if words else ()))
+        wrong = command("run", *words, *(("--model-name", "bge-reranker-v2-m3") if words else ()))
         assert wrong.exit_code == 2
         assert said in wrong.stderr
 

@@ -22,6 +22,7 @@ from zoo import hookimpl
 from zoo.errors import ClosedError, DeadlineError, DeviceError, PluginError, ScoreError, TooLongError
 from zoo.reranker import Reranker
 from zoo.scoring.batch_runner import BatchRunner
+from zoo.scoring.batching import Features
 from zoo.scoring.handle import Handle
 from zoo.scoring.queue import BatchReport, ScoringQueue
 from zoo.scoring.waiting import WINDOW_BATCHES, WaitingPairs
@@ -40,9 +41,12 @@ def own_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("zoo-queue")]
 
 
+PREFIXES = Features(supplies=lambda name: name == "prefix")
+
+
 @contextmanager
 def queue_on(session: NumberSession, model: object | None = None) -> Iterator[ScoringQueue]:
-    queue = ScoringQueue(BatchRunner(pipeline_of(model or NumberModel()), session, None))
+    queue = ScoringQueue(BatchRunner(pipeline_of(model or NumberModel()), session, None, PREFIXES))
     try:
         with session:
             yield queue
@@ -572,6 +576,12 @@ def test_a_device_that_is_silent_is_seen() -> None:
 # -- prefixes that rows share ------------------------------------------------------------------------------------------
 
 
+class PrefixSession(NumberSession):
+    """A session with an input for what rows share."""
+
+    input_names = (*NumberSession.input_names, "prefix")
+
+
 class SharedPrefix(NumberModel):
     """The query's tokens lead; ``infer`` sees to it that rows of one group begin alike."""
 
@@ -620,7 +630,7 @@ class SharedPrefix(NumberModel):
 )
 def test_rows_of_different_queries_are_never_taken_for_one_group(calls: list[list[tuple[str, int]]]) -> None:
     model = SharedPrefix()
-    with NumberSession(ShapeRule(tokens=60)) as session, queue_on(session, model) as queue:
+    with PrefixSession(ShapeRule(tokens=60)) as session, queue_on(session, model) as queue:
         handles = [queue.submit([Pair(query, str(number)) for query, number in call]) for call in calls]
         for call, handle in zip(calls, handles, strict=True):
             assert handle.result(SOON).tolist() == [number for _, number in call]
@@ -628,12 +638,12 @@ def test_rows_of_different_queries_are_never_taken_for_one_group(calls: list[lis
 
 def test_calls_with_the_same_query_share_its_prefix() -> None:
     gate, model = Gate(), SharedPrefix()
-    with NumberSession(ShapeRule(tokens=1000), gate) as session, queue_on(session, model) as queue:
+    with PrefixSession(ShapeRule(tokens=1000), gate) as session, queue_on(session, model) as queue:
         queue.on_batch = lambda report: None
         with queue.exclusive():
             pass
         pipeline = pipeline_of(model)
-        runner = BatchRunner(pipeline, session, None)
+        runner = BatchRunner(pipeline, session, None, PREFIXES)
         waiting = WaitingPairs()
         handles = [Handle([Pair("query", "5")] * 3, None, True, lambda handle, error: None) for _ in range(2)]
         for handle in handles:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ class Processes:
     def __init__(self, children: Sequence[SessionProcess]) -> None:
         self._children = children
         self.input_names = children[0].input_names
-        rule = _common_rule({child.name: child.shape_rule for child in children})
+        rule = _common_rule([(child.name, child.shape_rule) for child in children])
         self.shape_rule = replace(rule, parallel_batches=rule.parallel_batches * len(children))
         self._closed = False
 
@@ -94,16 +94,16 @@ class Processes:
         self.close()
 
 
-def _common_rule(by_name: Mapping[str, ShapeRule]) -> ShapeRule:
+def _common_rule(by_name: Sequence[tuple[str, ShapeRule]]) -> ShapeRule:
     """What every session takes: the smallest of their token budgets, for cards differ in free memory.
 
     Raises ZooError if they differ in anything else.
     """
-    rules = list(by_name.values())
+    rules = [rule for _, rule in by_name]
     tokens = [rule.tokens for rule in rules if rule.tokens is not None]
     common = replace(rules[0], tokens=min(tokens, default=None))
     if any(replace(rule, tokens=common.tokens) != common for rule in rules):
-        said = ", ".join(f"{name}: {rule.rows} rows" for name, rule in by_name.items())
+        said = ", ".join(f"{name}: {rule.rows} rows" for name, rule in by_name)
         raise ZooError(f"the sessions do not take the same batches ({said}): choose devices of one kind")
     return common
 
