@@ -240,7 +240,7 @@ def _add_tokens(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
 def _unknown_id(tokenizer: Tokenizer, file: bytes) -> int | None:
     token = getattr(tokenizer.model, "unk_token", None)
     if token is not None:
-        return tokenizer.token_to_id(token)  # type: ignore[no-any-return]
+        return tokenizer.token_to_id(token)  # type: ignore[no-any-return,unused-ignore]
     found = UNKNOWN_ID.search(file)  # a Unigram model keeps its own to itself
     return int(found[1]) if found else None
 
