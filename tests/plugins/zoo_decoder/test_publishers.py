@@ -118,7 +118,7 @@ def test_an_instruction_comes_from_the_option_or_with_the_pair(tmp_path: Path, c
 
 
 def test_the_conversion_to_a_classifier_gives_the_same_scores(tmp_path: Path) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     model = make_decoder(tmp_path / "lm", "qwen3")
     label = make_decoder(tmp_path / "label", "qwen3-label")
