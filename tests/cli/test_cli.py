@@ -167,3 +167,23 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     )
     assert result.stdout == "["
     assert "Traceback" not in result.stderr
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("run", "--duration"),
+        ("serve", "--cors-origin"),
+        ("serve", "--max-batch-tokens"),
+        ("serve", "--max-queued-tokens"),
+        ("serve", "--max-documents"),
+        ("serve", "--max-body"),
+        ("serve", "--device-timeout"),
+        ("serve", "--drain-timeout"),
+        ("serve", "--otlp-endpoint"),
+    ],
+)
+def test_help_names_it_and_a_value_is_asked_for(zoo: Zoo, command: str, option: str) -> None:
+    assert option in zoo(command, "--help").stdout
+    lacking = zoo(command, "zoo-reranker-tiny", option)
+    assert lacking.exit_code == 2
+    assert "requires an argument" in lacking.stderr

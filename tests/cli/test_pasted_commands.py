@@ -156,7 +156,7 @@ def test_the_simplify_command_of_the_page_writes_its_file(command: Command) -> N
         (("--half", "False"), False),
         (("--half=true",), True),
         (("--need_fp16", "True"), True),
-        (("--need_fp16",), True),
+        (("--need-fp16",), True),
     ],
 )
 def test_truth_values_and_need_fp16_mean_what_they_say(
@@ -177,7 +177,7 @@ def test_a_model_may_stand_in_both_places_if_it_is_the_same(command: Command, pa
 
 
 def test_what_simplify_does_not_do_is_refused_in_words(command: Command) -> None:
-    result = command("simplify", "--onnx", "bge-reranker-large.onnx", "--save_name", "x.onnx", "--need_fp16", "True")
+    result = command("simplify", "--onnx", "bge-reranker-large.onnx", "--save_name", "x.onnx", "--need-fp16", "True")
     assert result.exit_code == 2
     assert "SDAA's compiler makes float16 of the float32 file" in result.stderr
     result = command("simplify", "--save_name", "x.onnx")
