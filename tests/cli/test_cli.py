@@ -168,6 +168,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     assert result.stdout == "["
     assert "Traceback" not in result.stderr
 
+
 @pytest.mark.parametrize(
     ("command", "option"),
     [
