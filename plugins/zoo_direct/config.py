@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +31,9 @@ ACTIVATIONS: Mapping[str, str] = {
     "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
 }  # fmt: skip
 """transformers' names of activations (``ACT2FN``), with the function each one is."""
+MOST_LAYERS = 10_000
+LARGEST_NUMBER = 1e18
+"""Far from what float32 holds, and far from any epsilon or base of frequencies that is meant."""
 _ABSENT: Any = object()
 
 
@@ -55,10 +57,17 @@ class Config:
             raise self._refusal(key, f"an integer of at least {least}")
         return found
 
+    def layers(self, key: str = "num_hidden_layers") -> int:
+        """How many layers there are: an integer that no model exceeds, because there is something to write for each."""
+        found = self.integer(key)
+        if found > MOST_LAYERS:
+            raise self._refusal(key, f"an integer of at most {MOST_LAYERS}")
+        return found
+
     def number(self, key: str, default: float = _ABSENT) -> float:
         """A number above zero, such as an epsilon."""
         found = self._take(key, default)
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < math.inf:
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < LARGEST_NUMBER:
             raise self._refusal(key, "a number above 0")
         return float(found)
 

@@ -39,9 +39,8 @@ class Form:
     """Whether the last layer is computed for the one token alone that the classifier reads."""
     windows_in_blocks = True
     """Whether attention within a window is computed in blocks of tokens, or with all scores and a mask: more work, fewer operators."""
-    hidden = -30000.0
-    """What is added to the attention scores of hidden keys. The sum of two is finite in half precision too, in which some runtimes compute
-    this form; ``exp`` of it is exactly 0."""
+    hidden = -1e30
+    """What is added to the attention scores of hidden keys, some of which are tens of thousands; the sum of two is finite."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

@@ -19,8 +19,6 @@ class OnnxRuntimeForm(Form):
 
     operator_sets = {"": 20, MICROSOFT: 1}
     ir_version = 9
-    hidden = -1e30
-    """float32 alone computes this form. The sum of two is finite, which that of two smallest floats is not."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)

@@ -12,6 +12,8 @@ class PlainForm(Form):
 
     cut_last_layer = False
     windows_in_blocks = False
+    hidden = -30000.0
+    """The sum of two is finite in half precision too, in which a compiler may compute this form; ``exp`` of it is exactly 0."""
 
     def linear(self, x: str, linear: Linear) -> str:
         return self._gemm(x, linear, [self.offset(linear)] if linear.bias else [])

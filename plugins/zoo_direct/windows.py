@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from zoo_direct.form import Form
 
+LARGEST_REACH = 512
+"""Past this a mask is used: what is hidden inside three blocks is a constant of the graph, which grows with the reach's square."""
 FAR = 1 << 40
 """An end past every axis."""
 
 
 def attend_nearby(form: Form, projections: Sequence[str], heads: int, size: int, reach: int) -> str:
     """(batch, token, heads * size): softmax over the keys within reach; ``projections`` are queries, keys and values of that shape."""
-    if form.windows_in_blocks:
+    if form.windows_in_blocks and reach <= LARGEST_REACH:
         return _Blocks(form, heads, size, max(reach, 1), reach).attend(*projections)
     q, k, v = (form.heads_first(x, heads, size) for x in projections)
     hidden = form.once(("far", reach), lambda: _far_or_padding(form, reach))

@@ -11,6 +11,8 @@ from zoo_direct.families.model import Head, Model
 from zoo_direct.families.relative import Distances, by_distance, deberta_bucket
 from zoo_direct.form import Form, Linear
 
+FURTHEST = 100_000
+"""Far more than any model has; the bucket of each distance is a constant of the graph."""
 CONTENT_TO_POSITION, POSITION_TO_CONTENT = "c2p", "p2c"
 
 
@@ -19,12 +21,26 @@ class Relative:
     """How distances enter the scores."""
 
     directions: Sequence[str]
-    span: int
-    """Half the rows of the table of embeddings of distances."""
-    distances: Distances
+    buckets: int
+    """0: each distance has a bucket of its own."""
+    furthest: int
     normalised: bool
     shared: bool
     """Whether the table is projected by the queries' and keys' own matrices."""
+
+    @property
+    def span(self) -> int:
+        """Half the rows of the table of embeddings of distances."""
+        return self.buckets or self.furthest
+
+    def distances(self) -> Distances:
+        """The row of the table for each distance. The table's own size was compared with the weights before."""
+
+        def row(distance: int) -> int:
+            bucket = deberta_bucket(distance, self.buckets, self.furthest) if self.buckets else distance
+            return min(max(bucket + self.span, 0), 2 * self.span - 1)
+
+        return Distances.of(row, self.furthest)
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,11 @@ class DebertaV2(Model):
     head_activation: str
 
     classifiers = ("DebertaV2ForSequenceClassification",)
-    needless = ("deberta.embeddings.position_embeddings.", "deberta.encoder.LayerNorm.")
+    needless = (
+        "deberta.embeddings.position_embeddings.",
+        "deberta.encoder.LayerNorm.",
+        "deberta.encoder.rel_embeddings.",
+    )
 
     @classmethod
     def read(cls, config: Config, head: Head) -> DebertaV2:
@@ -64,7 +84,7 @@ class DebertaV2(Model):
         config.only("pooler_hidden_size", layers.width)
         width, most = config.integer("embedding_size", layers.width), config.integer("max_position_embeddings")
         types = config.integer("type_vocab_size", 0, least=0)
-        place, directions = "deberta.embeddings.", config.names("pos_att_type", [])
+        place, directions = "deberta.embeddings.", list(dict.fromkeys(config.names("pos_att_type", [])))
         if unknown := sorted(set(directions) - {CONTENT_TO_POSITION, POSITION_TO_CONTENT}):
             raise UnsupportedError(
                 f"config.json has 'pos_att_type' with '{unknown[0]}'; only 'c2p' and 'p2c' are understood"
@@ -75,7 +95,7 @@ class DebertaV2(Model):
             positions=Table(f"{place}position_embeddings.weight", most, width) if biased else None,
             types=Table(f"{place}token_type_embeddings.weight", types, width) if types else None,
             layers=layers,
-            parts=1 + len(set(directions)),
+            parts=1 + len(directions),
             relative=_read_relative(config, directions, most),
             convolution=_read_convolution(config),
             head_activation=config.activation("pooler_hidden_act", "gelu"),
@@ -158,10 +178,10 @@ class DebertaV2(Model):
         assert self.relative
         graph, length = form.graph, form.length()
         if only_first:
-            return self.relative.distances.of_tensor(form, form.add("Neg", form.numbers_up_to(length)))
+            return self.relative.distances().of_tensor(form, form.add("Neg", form.numbers_up_to(length)))
         first, end = form.add("Sub", graph.integer(1), length), form.add("Add", length, graph.integer(1))
         offsets = form.numbers_up_to(end, first)
-        return self.relative.distances.of_tensor(form, form.add("Neg", offsets) if part == "key" else offsets)
+        return self.relative.distances().of_tensor(form, form.add("Neg", offsets) if part == "key" else offsets)
 
     def _table(self, form: Form) -> str:
         """The embeddings of distances, (2 * span, width)."""
@@ -193,21 +213,12 @@ def _read_relative(config: Config, directions: Sequence[str], most: int) -> Rela
     normalised, shared = "layer_norm" in config.names("norm_rel_ebd", ["none"]), config.flag("share_att_key", False)
     if not config.flag("relative_attention", False):
         return None
-    furthest = most if furthest < 1 else furthest
-    if buckets < 1:
-        span, limit = furthest, furthest
-    elif 1 < buckets // 2 < furthest - 1:
-        span, limit = buckets, furthest
-    else:
+    furthest, buckets = most if furthest < 1 else furthest, max(buckets, 0)
+    if furthest > FURTHEST or (buckets and not 1 < buckets // 2 < furthest - 1):
         raise UnsupportedError(
             f"config.json has 'position_buckets': {buckets}, which do not reach up to {furthest} positions"
         )
-
-    def row(distance: int) -> int:
-        bucket = distance if buckets < 1 else deberta_bucket(distance, buckets, furthest)
-        return min(max(bucket + span, 0), 2 * span - 1)
-
-    return Relative(directions, span, Distances.of(row, limit), normalised, shared)
+    return Relative(directions, buckets, furthest, normalised, shared)
 
 
 def _read_convolution(config: Config) -> Convolution | None:

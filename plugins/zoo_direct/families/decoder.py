@@ -58,7 +58,7 @@ def read_decoder(config: Config, head: Head, *, size: int = 0) -> dict[str, Any]
     config.ignore("max_position_embeddings", "sliding_window", "max_window_layers")
     config.only("use_sliding_window", False)
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-    count, rows = config.integer("num_hidden_layers"), config.integer("vocab_size")
+    count, rows = config.layers(), config.integer("vocab_size")
     key_heads = config.integer("num_key_value_heads", heads)
     if heads % key_heads:
         raise UnsupportedError(f"config.json has {heads} attention heads, which {key_heads} heads of keys cannot share")

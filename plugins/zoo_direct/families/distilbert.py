@@ -42,7 +42,7 @@ class DistilBert(Model):
             positions=Table(f"{place}position_embeddings.weight", config.integer("max_position_embeddings"), width),
             layers=Layers(
                 prefix="distilbert.transformer.layer.",
-                count=config.integer("n_layers"),
+                count=config.layers("n_layers"),
                 width=width,
                 heads=divided(config.integer("n_heads"), width),
                 inner=config.integer("hidden_dim"),

@@ -70,7 +70,7 @@ def read_layers(config: Config, prefix: str, names: LayerNames = LayerNames(), *
     config.only("is_decoder", False)
     return Layers(
         prefix=prefix,
-        count=config.integer("num_hidden_layers"),
+        count=config.layers(),
         width=(width := config.integer("hidden_size")),
         heads=divided(config.integer("num_attention_heads"), width),
         inner=config.integer("intermediate_size"),

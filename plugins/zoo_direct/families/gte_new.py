@@ -43,7 +43,7 @@ class GteNew(Model):
         return cls(
             words=Table("new.embeddings.word_embeddings.weight", config.integer("vocab_size"), width),
             types=Table("new.embeddings.token_type_embeddings.weight", types, width) if types else None,
-            count=config.integer("num_hidden_layers"),
+            count=config.layers(),
             heads=heads,
             inner=config.integer("intermediate_size"),
             activation=config.activation("hidden_act", "gelu"),

@@ -145,7 +145,7 @@ class ModernBert(Model):
 
 def _kinds(config: Config) -> list[str]:
     """From ``layer_types``, or from the period that the files of transformers 4 give."""
-    count, period = config.integer("num_hidden_layers"), config.integer("global_attn_every_n_layers", 3)
+    count, period = config.layers(), config.integer("global_attn_every_n_layers", 3)
     kinds = config.names("layer_types", [LOCAL if number % period else GLOBAL for number in range(count)])
     if len(kinds) != count or not set(kinds) <= {LOCAL, GLOBAL}:
         raise UnsupportedError(f"config.json has 'layer_types' that are not {count} of '{LOCAL}' and '{GLOBAL}'")

@@ -10,6 +10,9 @@ from zoo_direct.config import Config, UnsupportedError
 from zoo_direct.form import Form, Linear
 from zoo_direct.onnx_bytes import FLOAT
 
+LARGEST_HEAD = 4096
+"""Far more than any model has; each pair's frequency is a constant of the graph."""
+
 
 def read_theta(config: Config, default: float) -> float:
     """The base of the frequencies, from ``rope_theta`` or, in files of transformers 5, from ``rope_parameters``."""
@@ -28,9 +31,11 @@ def read_nested_theta(nested: Config, default: float) -> float:
 
 
 def even(size: int) -> int:
-    """The size of a head, whose halves turn as pairs. Raises UnsupportedError if it is odd."""
-    if size % 2:
-        raise UnsupportedError(f"config.json gives heads of the odd size {size}, which have no rotary positions")
+    """The size of a head, whose halves turn as pairs. Raises UnsupportedError if it is odd, or cannot be meant."""
+    if size % 2 or size > LARGEST_HEAD:
+        raise UnsupportedError(
+            f"config.json gives heads of the size {size}; rotary positions want an even one up to {LARGEST_HEAD}"
+        )
     return size
 
 

@@ -72,8 +72,11 @@ class Arrays:
         return read(self._weights.find(name), index)
 
     def linear(self, x: Array, name: str) -> Array:
-        """``x W^T``, with the bias if there is one."""
-        y: Array = x @ self[f"{name}.weight"].T
+        """``x W^T``, with the bias if there is one.
+
+        As ``(W x^T)^T``: for few tokens OpenBLAS needs half the time, because nothing as large as the matrix is laid out anew.
+        """
+        y: Array = np.ascontiguousarray((self[f"{name}.weight"] @ x.T).T)
         if f"{name}.bias" in self:
             y += self[f"{name}.bias"]
         return y

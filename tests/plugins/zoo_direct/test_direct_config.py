@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from direct_checkpoints import BERT, CONFIGS, DISTILBERT, ELECTRA, LABEL, ROBERTA, Config
+from direct_checkpoints import (
+    BERT,
+    CONFIGS,
+    DEBERTA,
+    DISTILBERT,
+    ELECTRA,
+    LABEL,
+    MODERNBERT,
+    QWEN3,
+    ROBERTA,
+    Config,
+    misread,
+    write,
+)
 
 from zoo.errors import ZooError
+from zoo_direct.build import write_graph
 from zoo_direct.families import supports
 
 BGE_RERANKER_V2_M3: Config = {
@@ -56,6 +72,7 @@ REFUSED: list[tuple[Config, str, Any, str]] = [
     (BERT, "num_attention_heads", True, "'num_attention_heads': true"),
     (BERT, "layer_norm_eps", 0, "'layer_norm_eps': 0; only a number above 0"),
     (BERT, "layer_norm_eps", float("nan"), "'layer_norm_eps': NaN"),
+    (BERT, "layer_norm_eps", 1e300, "'layer_norm_eps': 1e+300"),
     (BERT, "num_hidden_layers", None, "lacks the key 'num_hidden_layers'"),
     (BERT, "id2label", {"0": "A", "1": "B"}, "2 labels; a reranker has one"),
     (BERT, "num_labels", 3, "3 labels"),
@@ -87,3 +104,24 @@ def test_a_classifier_has_no_tokens_to_read() -> None:
 def test_a_head_that_cannot_be_meant_is_an_error(head: dict[str, Any]) -> None:
     with pytest.raises(ZooError, match="is not known"):
         supports(BERT, head)
+
+
+@pytest.mark.parametrize(
+    ("base", "key"),
+    [
+        (BERT, "num_hidden_layers"),
+        (BERT, "intermediate_size"),
+        (MODERNBERT, "num_hidden_layers"),
+        (MODERNBERT, "local_attention"),
+        (MODERNBERT, "max_position_embeddings"),
+        (DEBERTA, "max_relative_positions"),
+        (QWEN3, "head_dim"),
+        (QWEN3, "num_key_value_heads"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_no_reason_to_wait(tmp_path: Path, base: Config, key: str) -> None:
+    """Nothing as large as the number is made: either it changes nothing, or it is refused."""
+    head = LABEL if "Sequence" in base["architectures"][0] else {"kind": "tokens", "positive": 9, "negative": None}
+    folder = misread(write(tmp_path / "c", base), base, {key: 10**12})
+    with suppress(ZooError):
+        write_graph(folder, form="standard", head=head)

@@ -193,7 +193,7 @@ def test_files_of_transformers_5_say_the_same_in_other_words(tmp_path: Path) -> 
         (QWEN3, "use_sliding_window", True, "'use_sliding_window': true"),
         (QWEN3, "layer_types", ["full_attention", "sliding_attention", "full_attention"], "windows of a decoder"),
         (QWEN3, "num_key_value_heads", 3, "which 3 heads of keys cannot share"),
-        (QWEN3, "head_dim", 15, "heads of the odd size 15"),
+        (QWEN3, "head_dim", 15, "heads of the size 15; rotary"),
         (QWEN3, "vocab_size", 9, "the head reads the token 9; the vocabulary in config.json has 9"),
         (QWEN3, "quantization_config", {"quant_method": "gptq"}, "'quantization_config'"),
         (QWEN2, "mlp_bias", True, "'mlp_bias' (true), which is not understood"),

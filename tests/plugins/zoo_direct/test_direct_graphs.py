@@ -12,6 +12,7 @@ import pytest
 from direct_checkpoints import (
     BERT,
     CONFIGS,
+    DECODERS,
     ELECTRA,
     LABEL,
     ROBERTA,
@@ -67,6 +68,29 @@ def test_a_graph_gives_what_the_proof_gives(tmp_path: Path, kind: str, change: C
     scores = run(graph.model, folder, given)
     assert difference(expected(folder, given, LABEL), scores) < TOLERANCE
     assert len({round(float(score), 4) for batch in scores for score in batch.ravel()}) == 9, "every row has its own"
+
+
+@pytest.mark.parametrize("base", [*CONFIGS.values(), *DECODERS.values()], ids=lambda base: base["model_type"])
+@pytest.mark.parametrize("seed", range(3))
+def test_sizes_may_be_anything(tmp_path: Path, base: Config, seed: int) -> None:
+    """Heads of 2 and of many, one layer and five, dense layers of one number."""
+    random = np.random.default_rng(seed)
+    heads, size = int(random.integers(1, 6)), 2 * int(random.integers(1, 12))
+    groups = [count for count in range(1, heads + 1) if heads % count == 0]
+    change = {
+        "hidden_size": heads * size, "dim": heads * size, "pooler_hidden_size": heads * size, "num_attention_heads": heads,
+        "n_heads": heads, "num_key_value_heads": int(random.choice(groups)), "head_dim": size,
+        "intermediate_size": int(random.integers(1, 40)), "hidden_dim": int(random.integers(1, 40)),
+        "num_hidden_layers": int(random.integers(1, 6)), "n_layers": int(random.integers(1, 6)),
+        "vocab_size": int(random.integers(10, 50)), "embedding_size": int(random.integers(1, 30)),
+    }  # fmt: skip
+    config = {**base, **{key: value for key, value in change.items() if key in base}}
+    head = LABEL if "Sequence" in base["architectures"][0] else {"kind": "tokens", "positive": 9, "negative": 4}
+    folder, given = write(tmp_path, config), batches(config, [(1,), (9, 5), (40, 17)])
+    logits = expected(folder, given, head)
+    for form in FORMS:
+        graph = write_graph(folder, form=form, head=head)
+        assert difference(logits, run(graph.model, folder, given)) < TOLERANCE, form
 
 
 @pytest.mark.parametrize(("dtype", "shards"), [("F16", 1), ("BF16", 1), ("F32", 3), ("BF16", 2)])

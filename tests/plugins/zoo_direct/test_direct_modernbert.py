@@ -40,6 +40,7 @@ VARIANTS: list[Config] = [
     {"global_attn_every_n_layers": 2, "local_rope_theta": None},
     {"local_attention": 1},
     {"local_attention": 128},
+    {"local_attention": 10**6},
 ]
 
 
@@ -109,7 +110,7 @@ def test_files_of_transformers_5_say_the_same_in_other_words(tmp_path: Path) -> 
         ("rope_parameters", {"chunked_attention": {}}, "'chunked_attention'"),
         ("layer_types", ["full_attention"] * 2, "'layer_types' that are not 3"),
         ("layer_types", ["full_attention", "chunked_attention", "full_attention"], "'layer_types'"),
-        ("num_attention_heads", 14, "heads of the odd size 3"),
+        ("num_attention_heads", 14, "heads of the size 3; rotary positions want an even one"),
         ("layer_norm_eps", 1e-3, "'layer_norm_eps': 0.001; only 0.01"),
         ("norm_type", "rms", "'norm_type'"),
     ],
