@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from zoo.api import (
     Artifact,
@@ -60,6 +61,9 @@ OPTIONS = (
     ),
     PARALLEL_BATCHES,
 )
+RIGHT_MEMORY_PLANS = (1, 19)
+"""The first version of ONNX Runtime whose plans of a batch's memory give nothing away that is still read. With 1.17 and 1.18 an integer
+could change under a graph, and with it the scores (a decoder's were off by a tenth) or the shape of a tensor."""
 
 
 class CpuDevice:
@@ -103,6 +107,7 @@ class CpuDevice:
         parallel_batches = _parallel_batches(chosen["parallel_batches"], options.batch_size, threads)
         settings.intra_op_num_threads = max(threads // parallel_batches, 1)
         settings.inter_op_num_threads = 1
+        settings.enable_mem_pattern = _version(onnxruntime) >= RIGHT_MEMORY_PLANS
         settings.enable_cpu_mem_arena = chosen["arena"] == "on"
         settings.graph_optimization_level = {
             "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -135,3 +140,8 @@ def _parallel_batches(chosen: str, batch_size: int | None, threads: int) -> int:
 
 def _multiplies_int8() -> bool:
     return bool(INT8_DOT_PRODUCT & cpu_flags())
+
+
+def _version(onnxruntime: Any) -> tuple[int, int]:
+    major, minor = str(onnxruntime.__version__).split(".")[:2]
+    return int(major), int(minor)
