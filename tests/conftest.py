@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+import fakes
 from zoo import Reranker
 from zoo.cli import main
 from zoo.paths import bundled
@@ -22,6 +25,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("sdaa_fixtures",)
+
+_SERVE = ("httpx", "prometheus_client", "starlette", "uvicorn")
+"""What the tests of the service need: the extra ``serve``, and a client. ``tox -e serve`` installs them."""
+collect_ignore_glob = [] if all(importlib.util.find_spec(name) for name in _SERVE) else ["serve/*"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -51,6 +58,12 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_others() -> None:
+    """Threads of fixtures that many tests share, and of hung cards that other tests left, are nobody's fault later."""
+    fakes.threads_before = frozenset(threading.enumerate())
 
 
 @pytest.fixture

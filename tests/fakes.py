@@ -15,6 +15,14 @@ from zoo.types import Encoding, Encodings, Pair, Scores, ShapeRule, Tensors
 
 Work = Callable[[], None]
 
+threads_before: frozenset[threading.Thread] = frozenset()
+"""What ran when the current test began."""
+
+
+def own_threads(prefix: str = "zoo-") -> list[str]:
+    """The names of zoo's threads that the current test has started and that still run."""
+    return [thread.name for thread in set(threading.enumerate()) - threads_before if thread.name.startswith(prefix)]
+
 
 def nothing() -> None:
     """What a stage does beside its work, unless a test says otherwise."""

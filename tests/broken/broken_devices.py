@@ -67,10 +67,11 @@ class GoodSession:
         self.close()
 
 
-class GoodDevice:
+class WithoutPriority:
+    """All that a device needs but a priority."""
+
     name = "broken"
     aliases: Sequence[str] = ()
-    priority = -10
     precisions: Any = {"fp32": PrecisionInfo(offered=True)}
     options: Sequence[Option] = ()
     session: type[GoodSession] = GoodSession
@@ -98,6 +99,10 @@ class GoodDevice:
             raise ZooError(f"cannot read {model}: {error}") from error
 
 
+class GoodDevice(WithoutPriority):
+    priority = -10
+
+
 class ColonInName(GoodDevice):
     meant = "test_it_is_a_device_with_a_name_that_a_target_can_hold"
     name = "bad:name"
@@ -107,13 +112,8 @@ class CapitalsInName(ColonInName):
     name = "Broken"
 
 
-class NoPriority(ColonInName):
-    name = "broken"
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "priority":
-            raise AttributeError(name)
-        return super().__getattribute__(name)
+class NoPriority(WithoutPriority):
+    meant = ColonInName.meant
 
 
 class ProbeWithoutReason(GoodDevice):

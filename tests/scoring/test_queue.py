@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo.scoring.queue
-from fakes import NumberModel, NumberSession, nothing, pipeline_of
+from fakes import NumberModel, NumberSession, nothing, own_threads, pipeline_of
 from zoo import hookimpl
 from zoo.errors import ClosedError, DeadlineError, DeviceError, PluginError, ScoreError, TooLongError
 from zoo.reranker import Reranker
@@ -35,10 +35,6 @@ SOON = 30.0
 def numbers(*values: int, tokens: int = 1) -> list[Pair]:
     """Pairs whose scores are ``values``."""
     return [Pair(str(tokens), str(value)) for value in values]
-
-
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("zoo-queue")]
 
 
 PREFIXES = Features(supplies=lambda name: name == "prefix")
@@ -113,7 +109,7 @@ def test_every_call_gets_its_own_scores_in_its_own_order_whoever_else_asks(
             assert handle.tokens == sum(tokens for tokens, _ in call)
             assert handle.started == len(call)
         assert (queue.queued_tokens, queue.queued_pairs) == (0, 0)
-    assert not own_threads()
+    assert not own_threads("zoo-queue")
 
 
 @settings(max_examples=40, deadline=None)
@@ -417,7 +413,7 @@ def test_closing_ends_every_call_and_every_thread(monkeypatch: pytest.MonkeyPatc
             pass
         assert (queue.queued_tokens, queue.queued_pairs) == (0, 0)
         gate.release()
-    until(lambda: not own_threads())
+    until(lambda: not own_threads("zoo-queue"))
 
 
 def test_ended_calls_are_not_kept() -> None:

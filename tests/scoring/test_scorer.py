@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import zoo.scoring.stage_threads
 import zoo.scoring.window_size
-from fakes import NumberModel, NumberSession, pipeline_of
+from fakes import NumberModel, NumberSession, own_threads, pipeline_of
 from zoo.errors import PluginError, ScoreError
 from zoo.scoring.scorer import Scorer
 from zoo.types import Pair, ShapeRule, Tensors
@@ -27,12 +27,6 @@ class BrokenError(Exception):
 
 def numbered(count: int, tokens: Callable[[int], int] = lambda number: 1 + number % 7) -> list[Pair]:
     return [Pair(str(tokens(number)), str(number)) for number in range(count)]
-
-
-def own_threads() -> list[str]:
-    """Stages that are still there. Tests of hung SDAA cards leave theirs behind, which count for nothing here."""
-    names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith("zoo-") and "sdaa" not in name]
 
 
 def breaking_at(number: int) -> Callable[[int], None]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -39,7 +39,8 @@ def standard_streams() -> Iterator[None]:
     """Inside the block a closed descriptor 0, 1 or 2 is taken, so that no file opened later is mistaken for it.
 
     Text on stdout is UTF-8 whatever the locale. A terminal keeps its own encoding, and what it cannot show is escaped. What stdout has
-    not taken by the end is a fault, not a line on stderr after it.
+    not taken by the end is a fault, not a line on stderr after it. What stderr has not taken is lost, and no fault: results do not depend
+    on whether somebody reads the messages.
     """
     for descriptor in (0, 1, 2):
         if not _is_open(descriptor):
@@ -67,17 +68,23 @@ def _flush() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except (OSError, ValueError) as error:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             tell(f"Error: cannot write to the standard output: {error}")
         sys.exit(1)
+    finally:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            _give_up(sys.stderr)
 
 
-def _give_up_stdout() -> None:
-    """What is still buffered goes nowhere: Python would try once more at its end, and report that on its own."""
+def _give_up(stream: TextIO) -> None:
+    """What is still buffered goes nowhere: Python would try once more at its end, and report that by its exit code."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
@@ -177,10 +184,10 @@ def _stdout_faults() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         raise
     except (OSError, ValueError) as error:
-        _give_up_stdout()
+        _give_up(sys.stdout)
         said = reason(error) if isinstance(error, OSError) else str(error)
         raise StdoutError(f"cannot write to the standard output: {said}") from error
 
