@@ -29,7 +29,7 @@ READ_AT_ONCE = 1 << 20
 
 
 class Record(NamedTuple):
-    """One input line: usually a pair, but the vendor's form allows several in a line."""
+    """One input line: usually a pair, but Tecorigin's form allows several in a line."""
 
     line: int
     pairs: list[Pair]
@@ -210,7 +210,7 @@ def _refuse_surrogates(pairs: list[Pair]) -> None:
             try:
                 text.encode("utf-8")  # some ten times faster than looking at each character
             except UnicodeEncodeError:
-                raise ValueError("has half of a surrogate pair, which is no character") from None
+                raise ValueError("has half of a surrogate pair, which cannot be written as UTF-8") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ PrecisionChoice: TypeAlias = Precision | Literal["auto"]
 """What may be asked for: a precision, or the one that measurements allow."""
 
 DEFAULT_LENGTH = 512
-"""The vendor's default for ``--shape``, and for the query inside it."""
+"""Tecorigin's default for ``--shape``, and for the query inside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

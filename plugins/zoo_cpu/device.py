@@ -70,7 +70,7 @@ class CpuDevice:
     """Any CPU that ONNX Runtime runs on."""
 
     name = "cpu"
-    aliases: Sequence[str] = ("onnx",)  # the vendor's scripts call this target 'onnx'
+    aliases: Sequence[str] = ("onnx",)  # Tecorigin's scripts call this target 'onnx'
     priority = 0
     options: Sequence[Option] = OPTIONS
 

@@ -109,7 +109,7 @@ def _quantised(job: Job, *, signed: bool) -> dict[str, Any]:
 
 
 def limit_memory(limit: int) -> None:
-    """Bound what this process may allocate; 0 is no bound."""
+    """Bound what this process may allocate; 0 means unbounded."""
     if limit:
         import resource
 

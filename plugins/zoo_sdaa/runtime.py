@@ -118,7 +118,7 @@ def method(owner: Any, label: str) -> Any:
 
 
 def item(result: Any, label: str, number: int) -> Any:
-    """The item ``number`` of what ``label`` gave. Raises ZooError if it cannot be had by index."""
+    """The item ``number`` of what ``label`` gave. Raises ZooError if it cannot be indexed."""
     try:
         return result[number]
     except Exception as error:  # a container of the runtime's own raises classes of its own

@@ -46,10 +46,14 @@ class Layout:
 
 
 class Attention(Protocol):
-    """``q``, ``k``, ``v``: (tokens, heads, size). ``reach``: tokens seen to each side, or None for all of the row."""
+    """``q``, ``k``, ``v``: (tokens, heads, size). ``reach``: tokens seen to each side, or None for all of the row.
+
+    ``has_windows``: whether it takes a ``reach``.
+    """
 
     name: str
     needs_slots: bool
+    has_windows: bool
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, reach: int | None = None
@@ -65,7 +69,7 @@ class Attention(Protocol):
 class Varlen:
     """torch.nn.attention.varlen."""
 
-    name, needs_slots = "varlen", False
+    name, needs_slots, has_windows = "varlen", False, True
 
     def __init__(self) -> None:
         from torch.nn.attention.varlen import varlen_attn
@@ -89,13 +93,11 @@ class Varlen:
 class Nested:
     """SDPA on jagged tensors."""
 
-    name, needs_slots = "nested", False
+    name, needs_slots, has_windows = "nested", False, False
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, reach: int | None = None
     ) -> torch.Tensor:
-        if reach is not None:
-            raise NotImplementedError("jagged tensors have no sliding windows")
         offsets = layout.borders.long()
 
         def jagged(x: torch.Tensor) -> torch.Tensor:
@@ -114,7 +116,7 @@ class Nested:
 class Padded:
     """SDPA on padded rows."""
 
-    name, needs_slots = "padded", True
+    name, needs_slots, has_windows = "padded", True, True
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, reach: int | None = None
@@ -164,11 +166,13 @@ def choose_attention(
     names: Sequence[str] = [wanted] if wanted != "auto" else list(FORMS) if device.type == "cuda" else ["padded"]
     reasons = []
     for name in names:
+        if reach is not None and not FORMS[name].has_windows:
+            reasons.append(f"{name}: it has no sliding windows")
+            continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # torch says once that nested tensors are a prototype: that is why there is a trial
+                # torch says once that nested tensors are a prototype: that is why there is a trial
+                warnings.simplefilter("ignore")
                 form = FORMS[name]()
                 worst = _trial(form, heads, size, reach, dtype, device)
         except Exception as error:  # a kernel that is missing or refuses raises what it likes

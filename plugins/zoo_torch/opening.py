@@ -12,11 +12,11 @@ import torch
 
 from zoo.api import Artifact, Precision, SessionOptions, ZooError, float32_bytes, usable_threads
 from zoo_torch import budget, families, modernbert
+from zoo_torch.executors import CpuExecutor, CudaExecutor, Executor
 from zoo_torch.families import NotPackable
 from zoo_torch.faults import first_line
 from zoo_torch.head import ScoreTokens, score_tokens
 from zoo_torch.kernels import choose_kernels
-from zoo_torch.lanes import CpuLane, CudaLane, Lane
 from zoo_torch.model import Model
 from zoo_torch.modernbert_shape import shape_of as shape_of_modernbert
 from zoo_torch.options import TorchOptions
@@ -53,17 +53,17 @@ def open_on(where: str, artifact: Artifact, options: SessionOptions) -> TorchSes
         if device.type == "cuda":
             torch.cuda.set_device(device)
             _check_memory(name, folder, dtype)
-        with torch.no_grad():  # of this thread; the session's lane does the same for its own
+        with torch.no_grad():  # of this thread; the session's executor does the same for its own
             model = _load(folder, files, config, tokens, device, dtype, chosen)
-        lane, size = _lane(model, device, chosen)
-        _warm_up(model, lane)
+        executor, size = _executor(model, device, chosen)
+        _warm_up(model, executor)
     except torch.OutOfMemoryError as error:
         raise ZooError(
             f"{name}: the memory does not hold the weights of {folder}. End what else uses it (nvidia-smi lists it)"
         ) from error
     except RuntimeError as error:  # a driver that is too old, a card that this build of torch has no kernels for
         raise ZooError(f"{name} cannot run {folder}: {first_line(error)}") from error
-    session = TorchSession(name, model, lane, size, ADVICE[options.precision])
+    session = TorchSession(name, model, executor, size, ADVICE[options.precision])
     card = "" if device.type == "cpu" else f" ({torch.cuda.get_device_name(device)})"
     logger.info("%s%s: %s; batches of %s tokens", name, card, model.described, f"{size.wanted:,}")
     return session
@@ -118,12 +118,12 @@ def _build_packed(
     return build(config, weights, kernels)
 
 
-def _lane(model: Model, device: torch.device, chosen: TorchOptions) -> tuple[Lane, budget.Budget]:
+def _executor(model: Model, device: torch.device, chosen: TorchOptions) -> tuple[Executor, budget.Budget]:
     if device.type == "cpu":
-        return CpuLane(model), budget.for_cpu(chosen.batch_tokens)
-    lane = CudaLane(model, device)
+        return CpuExecutor(model), budget.for_cpu(chosen.batch_tokens)
+    executor = CudaExecutor(model, device)
     multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-    return lane, budget.for_card(model.cost, lane.free_memory(), multiprocessors, chosen.batch_tokens)
+    return executor, budget.for_card(model.cost, executor.free_memory(), multiprocessors, chosen.batch_tokens)
 
 
 def _check_memory(name: str, folder: Path, dtype: torch.dtype) -> None:
@@ -137,7 +137,7 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype) -> None:
         )
 
 
-def _warm_up(model: Model, lane: Lane) -> None:
+def _warm_up(model: Model, executor: Executor) -> None:
     """Two rows before the clock starts: kernels are compiled, and libraries take their workspaces.
 
     torch.compile takes axes of equal length for one, so the 47 tokens are a number that is no model's width.
@@ -145,4 +145,4 @@ def _warm_up(model: Model, lane: Lane) -> None:
     lengths = np.minimum([[30], [17]], model.cost.longest)
     mask = (np.arange(lengths.max()) < lengths).astype(np.int64)
     inputs = {name: mask if name == "attention_mask" else np.zeros_like(mask) for name in model.input_names}
-    lane.start(model.prepare(inputs), lambda: None).wait()
+    executor.start(model.prepare(inputs), lambda: None).wait()

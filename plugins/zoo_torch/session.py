@@ -14,9 +14,9 @@ import numpy as np
 
 from zoo.api import ShapeRule, Tensors, ZooError
 from zoo_torch.budget import Budget
+from zoo_torch.executors import Executor, Logits, Pending
 from zoo_torch.faults import NotFiniteError, first_line, is_out_of_memory
 from zoo_torch.jobs import OUTPUT, Job, Rows
-from zoo_torch.lanes import Lane, Logits, Pending
 from zoo_torch.model import Model, Stopped
 from zoo_torch.packing import HostBatch
 
@@ -30,12 +30,12 @@ CLOSED = "this session is closed"
 class TorchSession:
     """One model on one device, called ``name`` in messages. ``advice`` is what to try where results are not finite."""
 
-    def __init__(self, name: str, model: Model, lane: Lane, budget: Budget, advice: str) -> None:
-        self._name, self._lane, self._advice = name, lane, advice
+    def __init__(self, name: str, model: Model, executor: Executor, budget: Budget, advice: str) -> None:
+        self._name, self._executor, self._advice = name, executor, advice
         self._model: Model | None = model
         self.input_names: Sequence[str] = list(model.input_names)
         self.shape_rule = ShapeRule(
-            tokens=budget.wanted, auto_rows=budget.rows, parallel_batches=2 if lane.in_flight > 1 else 1
+            tokens=budget.wanted, auto_rows=budget.rows, parallel_batches=2 if executor.in_flight > 1 else 1
         )
         self._limit = budget.limit
         self._seconds = 0.0
@@ -43,7 +43,7 @@ class TorchSession:
         self._lock = threading.Lock()
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         self._started: SimpleQueue[tuple[Job, Rows, Pending] | None] = SimpleQueue()
-        self._places = threading.Semaphore(lane.in_flight)
+        self._slots = threading.Semaphore(executor.in_flight)
         self._threads = [
             threading.Thread(target=target, name=f"zoo-{name}-{target.__name__.strip('_')}", daemon=True)
             for target in (self._start, self._collect)
@@ -79,7 +79,7 @@ class TorchSession:
             logger.warning("%s did not finish its batch within %.0f s: its memory is not released", self._name, CLOSING)
             return
         self._model = None
-        self._lane.close()
+        self._executor.close()
 
     def __enter__(self) -> TorchSession:
         return self
@@ -122,11 +122,11 @@ class TorchSession:
 
         The error is not kept: its traceback holds the tensors that the forward pass had made so far.
         """
-        self._places.acquire()
+        self._slots.acquire()
         try:
-            return self._lane.start(batch, self._check_open)
+            return self._executor.start(batch, self._check_open)
         except BaseException as error:
-            self._places.release()
+            self._slots.release()
             if not is_out_of_memory(error):
                 raise
             logger.debug("%s: %s", self._name, first_line(error))
@@ -134,11 +134,11 @@ class TorchSession:
 
     def _shrink(self, batch: HostBatch) -> None:
         """Halve the tokens of a batch after the memory has run out. Raises ZooError where a single row was too much."""
-        for _ in range(self._lane.in_flight):  # what is under way holds memory too: wait for it
-            self._places.acquire()
-        for _ in range(self._lane.in_flight):
-            self._places.release()
-        free = self._lane.free_memory()
+        for _ in range(self._executor.in_flight):  # what is under way holds memory too: wait for it
+            self._slots.acquire()
+        for _ in range(self._executor.in_flight):
+            self._slots.release()
+        free = self._executor.free_memory()
         remark = "" if free is None else f" ({free / 2**30:.2f} GiB are free)"
         if batch.rows == 1:
             raise ZooError(
@@ -172,7 +172,7 @@ class TorchSession:
             except Exception as error:
                 job.fail(self._blamed(job, error))
             finally:
-                self._places.release()
+                self._slots.release()
 
     def _check_finite(self, job: Job, rows: Rows, logits: Logits) -> None:
         finite = np.isfinite(logits)

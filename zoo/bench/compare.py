@@ -62,7 +62,7 @@ def read_report(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ZooError(f"{path} is not JSON: {error}") from error
     if not isinstance(report, dict) or report.get("zoo_bench") != VERSION:
-        raise ZooError(f"{path} is not a report of --mode bench of this version of zoo")
+        raise ZooError(f"{path} is not a report of the bench of this version of zoo")
     return report
 
 

@@ -1,4 +1,4 @@
-"""Weights from afar: the Hugging Face hub or its mirror, and ModelScope. Both clients resume what was interrupted.
+"""Weights from a hub: the Hugging Face hub or its mirror, and ModelScope. Both clients resume what was interrupted.
 
 Progress is the clients' own bar on a terminal, and elsewhere a plain line now and then with the bytes that have arrived.
 """
@@ -83,7 +83,7 @@ def from_hub_cache(card: ModelCard) -> Path | str:
 
 
 def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
-    """The card's revision, fetched as far as it is not there yet, or why it cannot be had.
+    """The card's revision, with what is missing fetched now, or the reason why it is not available.
 
     A connection that breaks is taken up again as long as each attempt brings something.
     """
@@ -109,7 +109,7 @@ def from_hub(card: ModelCard, patterns: Sequence[str]) -> Path | str:
 
 
 def from_modelscope(card: ModelCard, patterns: Sequence[str]) -> Path | str:
-    """ModelScope's copy, or why it cannot be had."""
+    """ModelScope's copy, or the reason why it is not available."""
     if importlib.util.find_spec("modelscope") is None:
         return "its package is not installed (pip install modelscope)"
     from modelscope import snapshot_download
@@ -160,7 +160,7 @@ def hub_reason(error: BaseException) -> str:
 
 @contextmanager
 def _progress(place: Path) -> Iterator[None]:
-    """The client's bars on a terminal; else they are silenced and what has arrived in ``place`` is said now and then."""
+    """The client's bars on a terminal; else they are silenced and the size of what has arrived in ``place`` is logged now and then."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = not logger.isEnabledFor(logging.INFO)

@@ -30,7 +30,7 @@ def name_at_first_use(card: ModelCard) -> None:
     with suppress(OSError):
         if told.read_text(encoding="utf-8").strip() == card.license:
             return
-    logger.warning("the licence of '%s' is %s: %s. This is said once", card.name, card.license, _what_it_asks(card))
+    logger.warning("the licence of '%s' is %s: %s. This is reported once", card.name, card.license, _what_it_asks(card))
     with suppress(OSError):  # said again next time, which does no harm
         told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text(card.license + "\n", encoding="utf-8")

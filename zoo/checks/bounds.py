@@ -1,7 +1,7 @@
-"""Whether a device computes what it should, by the vendor's own acceptance for a newly adapted model.
+"""Whether a device computes what it should, by Tecorigin's own acceptance for a newly adapted model.
 
 Its rules (Tecorigin's model zoo): the metric on the device is within 0.1 % of ONNX Runtime's on the CPU, ONNX Runtime's within 1 % of
-PyTorch's, and the error of outputs is ``sqrt(sum((out - ref)^2) / sum(ref^2))``. The vendor gives no bound for that error; ours are below.
+PyTorch's, and the error of outputs is ``sqrt(sum((out - ref)^2) / sum(ref^2))``. Tecorigin gives no bound for that error; ours are below.
 """
 
 from __future__ import annotations

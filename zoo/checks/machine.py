@@ -123,7 +123,7 @@ def _hub(offline: bool) -> str:
     except urllib.error.HTTPError as error:
         return f"{endpoint} answers ({error.code})"
     except (OSError, ValueError) as error:
-        return f"{endpoint} cannot be reached ({getattr(error, 'reason', error)}); --config-path and HF_ENDPOINT are ways round it"
+        return f"{endpoint} cannot be reached ({getattr(error, 'reason', error)}); `config_path` and HF_ENDPOINT are ways round it"
 
 
 def _extras() -> dict[str, str]:

@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        # The vendor's scripts spell some options with underscores: --batch_size is --batch-size.
+        # Tecorigin's scripts spell some options with underscores: --batch_size is --batch-size.
         "token_normalize_func": lambda token: token.replace("_", "-"),
         "max_content_width": 100,
     },

@@ -93,7 +93,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout, as wide as the terminal; untruncated text where stdout is no terminal."""
+    """A table on stdout, as wide as the terminal; untruncated text if stdout is not a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

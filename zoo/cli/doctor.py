@@ -7,6 +7,7 @@ import click
 from zoo.checks.machine import examine
 from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, verbosity_options
+from zoo.cli.settings_names import as_flags
 
 
 @click.command("doctor")
@@ -23,4 +24,4 @@ def command(offline: bool, as_json: bool) -> None:
     for section, facts in sections.items():
         out(click.style(section, bold=True))
         for name, value in facts.items():
-            out(f"  {name:<{width}}  {value}")
+            out(f"  {name:<{width}}  {as_flags(str(value))}")

@@ -95,7 +95,7 @@ def command(
     Prints the file's path. 'zoo run' does the same by itself when no file is there.
 
     \b
-    The recipe of the vendor's page, to the letter:
+    The recipe of Tecorigin's page, to the letter:
       zoo export bge-reranker-v2-m3 --optimize O1 --sequence-length 8192 --batch-size 1 --monolith
     """
     if quality and precision in (None, "fp32", "auto"):

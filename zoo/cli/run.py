@@ -87,7 +87,7 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option(
     "--target",
     metavar="DEVICE",
-    help="Device to run on, see 'zoo devices'; 'onnx' is the vendor's name of cpu. Default: the best one available, SDAA first. "
+    help="Device to run on, see 'zoo devices'; 'onnx' is Tecorigin's name of cpu. Default: the best one available, SDAA first. "
     "bench: several, separated by commas, are measured in turns; DEVICE/PRECISION names a precision, too.",
 )
 @click.option("--normalize", is_flag=True, help="Print sigmoid(logit), between 0 and 1, in place of the logit.")

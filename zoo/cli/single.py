@@ -41,7 +41,7 @@ def score_pairs(
     style: Progress,
 ) -> None:
     """Check the whole input, then score it and write a line for each input line as results come in."""
-    check_name(catalogue, settings.model)  # a misspelt name is said before a large input is read
+    check_name(catalogue, settings.model)  # a misspelt name is an error before a large input is read
     destination: AbstractContextManager[TextIO | Stdout] = atomic_write(output) if output else nullcontext(Stdout())
     with ExitStack() as stack:
         source = stack.enter_context(
@@ -114,7 +114,7 @@ def _report_unknown(stats: RunStats) -> None:
 
 
 def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> str:
-    """The vendor's form: the line's pairs and their score by Python's own repr (a list of scores for several pairs)."""
+    """Tecorigin's form: the line's pairs and their score by Python's own repr (a list of scores for several pairs)."""
     values = [sigmoid(logit) if normalize else logit for logit in logits]
     pairs = [[pair.query, pair.passage] for pair in record.pairs]
     return f"{pairs!r}-相似度:{values[0] if len(values) == 1 else values!r}\n"

@@ -57,7 +57,7 @@ class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
             return value
         names = tuple(name.strip() for name in str(value).split(","))
         if not all(names) or len(set(names)) < len(names):
-            self.fail(f"'{value}' is no list of different names separated by commas", param, ctx)
+            self.fail(f"'{value}' is not a list of different names separated by commas", param, ctx)
         return names
 
 

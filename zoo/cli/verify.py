@@ -100,7 +100,7 @@ def command(
 ) -> None:
     """Check that a device computes what it should, and write a report.
 
-    Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and if it is there by PyTorch; the vendor's figures are
+    Pairs are scored on the device and by ONNX Runtime on the CPU in float32, and if it is there by PyTorch; Tecorigin's figures are
     computed and held against their bounds. Exits with 1 if one is exceeded. A device option that is repeated (--pass-path on sdaa) has
     its values compared, and one of them recommended.
     """

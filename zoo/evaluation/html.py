@@ -62,7 +62,13 @@ def page(report: Mapping[str, Any], results: Sequence[Result], *, normalize: boo
 def _reference(checks: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for check in checks:
         inside = check["reproduced"] and check["comparable"]
-        verdict = "reproduced" if inside else "not reproduced" if check["comparable"] else "not comparable (--limit)"
+        verdict = (
+            "reproduced"
+            if inside
+            else "not reproduced"
+            if check["comparable"]
+            else "not comparable (queries are limited)"
+        )
         yield (
             f"<p>Reference: {escape(check['metric'])} on {escape(check['dataset'])} is {check['value']} ± {check['tolerance']} "
             f'<span class="dim">({escape(check["settings"])}; {escape(check["source"])})</span>. '

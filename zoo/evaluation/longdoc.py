@@ -50,7 +50,7 @@ class Chunker:
         if sum(costs) <= room or len(pieces) < 2:
             return [pair]
         if room < 1:
-            raise ZooError(f"a query of {cost} tokens leaves no room for a passage: lower --query-max-length")
+            raise ZooError(f"a query of {cost} tokens leaves no room for a passage: lower `query_max_length`")
         return [pair._replace(passage="".join(pieces[first:last])) for first, last in spans(costs, room)]
 
     def head(self, text: str, tokens: int) -> str:

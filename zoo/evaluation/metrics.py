@@ -17,7 +17,7 @@ from zoo.types import Qrels, Run
 
 CUTOFFS = (10, 100)
 MAIN = "ndcg@10"
-"""The metric of the vendor's page."""
+"""The metric of Tecorigin's page."""
 TREC = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P"}
 """Our name of a metric to trec_eval's."""
 PLACES = 5

@@ -1,4 +1,4 @@
-"""What a run of ``--mode valid`` tells: the vendor's closing lines, the table beside them, and the files.
+"""What a run of ``--mode valid`` tells: Tecorigin's closing lines, the table beside them, and the files.
 
 The times are defined in docs/evaluation.md.
 """
@@ -45,7 +45,7 @@ class Timing:
     pairs_per_second: float
     tokens_per_second: float
     vendor_samples_per_second: float
-    """Rows that only fill a fixed shape counted as samples, as the vendor does."""
+    """Rows that only fill a fixed shape counted as samples, as Tecorigin does."""
     batches: int
     recalled_batches: int
     latency: Mapping[str, float]
@@ -78,7 +78,7 @@ class Timing:
 
     @property
     def summary(self) -> str:
-        """The vendor's summary line, to the letter."""
+        """Tecorigin's summary line, to the letter."""
         return (
             f"summary: avg_sps: {self.pairs_per_second}, e2e_time: {self.e2e}, data_time: {self.data}, "
             f"avg_inference_time: {self.inference}, avg_preprocess_time: {self.preprocess}, avg_postprocess: {self.postprocess}"
@@ -86,7 +86,7 @@ class Timing:
 
 
 def overall(results: Sequence[Result]) -> float:
-    """nDCG@10, the mean over the languages, as the vendor's last line gives it."""
+    """nDCG@10, the mean over the languages, as Tecorigin's last line gives it."""
     return round(sum(result.reranked[MAIN] for result in results) / len(results), PLACES)
 
 

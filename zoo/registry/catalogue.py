@@ -236,7 +236,7 @@ def _checked_device(device: object) -> Device:
     for name in (made.name, *made.aliases):
         if not (isinstance(name, str) and NAME.fullmatch(name)):
             raise PluginError(
-                f"the device name {name!r} cannot be typed after --target: use small letters, digits, '.', '_' and '-'"
+                f"the device name {name!r} cannot be typed as a `device`: use small letters, digits, '.', '_' and '-'"
             )
     return made
 

@@ -1,4 +1,4 @@
-"""Bounded queues between the threads of a production line, which can be stopped at any moment."""
+"""Bounded queues between the threads of the stages, which can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Stopped(Exception):  # noqa: N818  # no error: how a stage hears that the line stands still
-    """The belt was stopped while somebody waited at it."""
+class Stopped(Exception):  # noqa: N818  # not an error: it tells a stage to end
+    """The queue was stopped while a thread waited at it."""
 
 
 class BoundedQueue(Generic[T]):
     """A queue of at most ``size`` items (None: no limit) from one stage to the next.
 
-    It *ends* when its writer has no more: readers still get what lies on it, then the end or the error it ended with. It *stops* when
-    the line has to stand still: whoever waits at it gets ``Stopped`` at once, and what lies on it is dropped.
+    It *ends* when its writer has no more items: readers still get what it holds, then the end or the error it ended with. It *stops*
+    when the run ends early: every thread that waits at it gets ``Stopped`` at once, and what it holds is dropped.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -38,7 +38,7 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def get(self) -> T:
-        """The next item, waiting for one. Raises Stopped, also where the belt has ended."""
+        """The next item, waiting for one. Raises Stopped, also if the queue has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._ended or self._items)
             if self._stopped or not self._items:
@@ -48,7 +48,7 @@ class BoundedQueue(Generic[T]):
             return item
 
     def __iter__(self) -> Iterator[T]:
-        """Items until the belt ends; then the error it ended with, if any. Raises Stopped."""
+        """Items until the queue ends; then the error it ended with, if any. Raises Stopped."""
         while True:
             try:
                 item = self.get()

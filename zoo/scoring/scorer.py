@@ -20,7 +20,7 @@ from zoo.scoring.stage_threads import StageThreads, Window
 from zoo.types import Pair, Session
 
 MUCH_UNKNOWN = 0.05
-"""Share of a run's tokens, or of one query's, from which on it is said that the model cannot read them."""
+"""Share of a run's tokens, or of one query's, from which on a warning says that the model cannot read them."""
 MUCH_OF_A_PAIR = 0.25
 """The same of one pair: of a few words one may be an emoji."""
 

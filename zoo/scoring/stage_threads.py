@@ -117,7 +117,7 @@ class StageThreads:
         try:
             for thread in self._threads:
                 thread.start()
-        except BaseException:  # Ctrl-C, or no more threads to be had
+        except BaseException:  # Ctrl-C, or the system gives no more threads
             self.stop()
             raise
         return self

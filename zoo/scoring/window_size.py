@@ -11,7 +11,7 @@ FIRST_WINDOW, LARGEST_WINDOW = 16, 4096
 """Pairs. The first window is small, so that the device starts at once and a slow one shows results early."""
 
 PAIRS_A_PARALLEL_BATCH = 4
-"""A window holds so many pairs for each lane, so that none runs dry at its end."""
+"""A window holds so many pairs for each batch that runs at the same time, so that no thread is idle at its end."""
 
 SORTED_BATCHES = 8
 """Where rows a batch are given, a window holds at least so many batches, or sorting would find nothing to even out."""

@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
                 backlog=BACKLOG,
             )
         )
-        logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a client's broken request is no news
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a client's broken request is not worth a log line
 
     def serve_until_told(self) -> None:
         """Serve. Returns after SIGTERM or SIGINT; raises ZooError if a model cannot be served."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zoo.evaluation.longdoc import LongDoc
 
 LEAST_QUEUED_TOKENS = 1 << 18
-"""Tokens that may wait if nothing is said; more if the device does more in half of ``timeout``."""
+"""Tokens that may wait by default; more if the device does more in half of ``timeout``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ class DeviceContract(Contract):
         assert isinstance(device, Device), told("an object with every attribute of zoo.api.Device", repr(device))
         name = device.name
         assert name and name == name.lower().strip() and ":" not in name, told(
-            "a name that can be typed after --target", repr(name)
+            "a name that can be typed on the command line", repr(name)
         )
 
     def test_its_probe_says_yes_or_why_not(self, device: Device) -> None:

@@ -88,7 +88,7 @@ class Program:
         import onnxruntime
 
         if not content.startswith(MAGIC):
-            raise RuntimeError("this is no engine")
+            raise RuntimeError("this is not an engine")
         start = len(MAGIC) + 4
         size = int.from_bytes(content[len(MAGIC) : start], "big")
         self._digest = hashlib.sha256(content).digest()

@@ -25,7 +25,7 @@ pytest.importorskip("safetensors", reason="the device 'torch' needs safetensors"
 
 from zoo_torch.budget import Budget
 from zoo_torch.device import TorchDevice
-from zoo_torch.lanes import CpuLane, CudaLane, Done
+from zoo_torch.executors import CpuExecutor, CudaExecutor, Done
 from zoo_torch.model import Check, Cost
 from zoo_torch.packing import HostBatch, pack
 from zoo_torch.session import TorchSession
@@ -53,7 +53,7 @@ class FirstId:
         return tensors["input_ids"][tensors["borders"][:-1].long()].float()
 
 
-class TightLane(CpuLane):
+class TightExecutor(CpuExecutor):
     """A device whose memory holds ``room`` slots of a batch. What a failed batch had allocated must be gone when the next one comes."""
 
     def __init__(self, model: Any, room: int, message: str = "") -> None:
@@ -73,14 +73,14 @@ class TightLane(CpuLane):
         return super().start(batch, between_layers)
 
 
-def session_of(lane: CpuLane, model: Any, tokens: int = 4096) -> TorchSession:
-    return TorchSession("card", model, lane, Budget(wanted=tokens, limit=tokens, rows=32), "Try --precision fp32.")
+def session_of(executor: CpuExecutor, model: Any, tokens: int = 4096) -> TorchSession:
+    return TorchSession("card", model, executor, Budget(wanted=tokens, limit=tokens, rows=32), "Try --precision fp32.")
 
 
-def tight(room: int, message: str = "") -> tuple[TorchSession, TightLane]:
+def tight(room: int, message: str = "") -> tuple[TorchSession, TightExecutor]:
     model = FirstId()
-    lane = TightLane(model, room, message)
-    return session_of(lane, model), lane
+    executor = TightExecutor(model, room, message)
+    return session_of(executor, model), executor
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def tight(room: int, message: str = "") -> tuple[TorchSession, TightLane]:
 def test_a_batch_that_the_memory_does_not_hold_is_computed_in_parts(
     message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    session, lane = tight(room=100, message=message)
+    session, executor = tight(room=100, message=message)
     inputs = make_batch((40, 30, 30, 20, 20, 10, 5, 5, 1))
     with session:
         assert session.shape_rule.tokens == 4096
@@ -101,7 +101,7 @@ def test_a_batch_that_the_memory_does_not_hold_is_computed_in_parts(
         caplog.clear()
         np.testing.assert_array_equal(score(session, inputs), inputs["input_ids"][:, 0])
         assert not caplog.records, "the smaller batches were forgotten"
-    assert max(lane.computed) <= 100
+    assert max(executor.computed) <= 100
 
 
 def test_a_row_that_the_memory_does_not_hold_is_an_error_and_the_session_goes_on() -> None:
@@ -115,11 +115,11 @@ def test_a_row_that_the_memory_does_not_hold_is_an_error_and_the_session_goes_on
 
 def test_more_rows_than_the_limit_are_computed_in_parts_without_running_out() -> None:
     model = FirstId()
-    lane = TightLane(model, room=64)
+    executor = TightExecutor(model, room=64)
     inputs = make_batch([16] * 50)
-    with session_of(lane, model, tokens=64) as session:
+    with session_of(executor, model, tokens=64) as session:
         np.testing.assert_array_equal(score(session, inputs), inputs["input_ids"][:, 0])
-    assert lane.computed == [64] * 12 + [32]
+    assert executor.computed == [64] * 12 + [32]
 
 
 def test_a_score_that_is_not_a_number_names_the_row_and_what_to_try(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_part_that_is_not_a_number_is_named_by_its_row_in_the_whole_batch() ->
     inputs["input_ids"][:, 0] = [5, 6, 7, 8, 99, 10]
     model = Third()
     with (
-        session_of(CpuLane(model), model, tokens=16) as session,
+        session_of(CpuExecutor(model), model, tokens=16) as session,
         pytest.raises(ScoreError, match=r"row 4 .* score inf"),
     ):
         score(session, inputs)
@@ -190,7 +190,7 @@ def test_an_id_that_the_model_does_not_know_is_an_error_and_not_the_end_of_the_s
 
 
 def test_a_device_that_fails_is_named_and_the_next_batch_is_computed() -> None:
-    class Once(CpuLane):
+    class Once(CpuExecutor):
         failed = False
 
         def start(self, batch: HostBatch, between_layers: Check) -> Done:
@@ -214,7 +214,7 @@ def test_a_device_that_fails_is_named_and_the_next_batch_is_computed() -> None:
 
 def test_closing_with_batches_waiting_ends_promptly_and_settles_each() -> None:
     model = FirstId(layers=200, work=lambda: time.sleep(0.05))
-    session = session_of(CpuLane(model), model)
+    session = session_of(CpuExecutor(model), model)
     futures = [session.submit(make_batch((4, 3))) for _ in range(20)]
     time.sleep(0.2)
     started = time.monotonic()
@@ -247,7 +247,7 @@ def test_closing_leaves_a_model_between_its_layers(name: str, tmp_path: Path) ->
 
 def test_submitting_does_not_wait_for_the_device() -> None:
     model = FirstId(work=lambda: time.sleep(0.3))
-    with session_of(CpuLane(model), model) as session:
+    with session_of(CpuExecutor(model), model) as session:
         started = time.monotonic()
         futures = [session.submit(make_batch((4, 3))) for _ in range(3)]
         assert time.monotonic() - started < 0.2
@@ -262,7 +262,7 @@ def test_a_batch_that_is_cancelled_before_its_turn_is_not_computed() -> None:
         time.sleep(0.2)
 
     model = FirstId(work=work)
-    with session_of(CpuLane(model), model) as session:
+    with session_of(CpuExecutor(model), model) as session:
         first, second, third = [session.submit(make_batch((4, 3))) for _ in range(3)]
         assert second.cancel()
         assert first.result(10)
@@ -274,7 +274,7 @@ def test_a_batch_that_is_cancelled_before_its_turn_is_not_computed() -> None:
 
 def test_device_time_is_that_of_the_batches_and_not_of_the_host() -> None:
     model = FirstId(work=lambda: time.sleep(0.1))
-    with session_of(CpuLane(model), model) as session:
+    with session_of(CpuExecutor(model), model) as session:
         assert session.device_seconds == 0.0
         time.sleep(0.2)
         for _ in range(3):
@@ -291,7 +291,7 @@ def test_loading_and_warming_up_are_not_device_time(tmp_path: Path) -> None:
 
 def test_an_output_that_there_is_not_is_an_error() -> None:
     model = FirstId()
-    with session_of(CpuLane(model), model) as session:
+    with session_of(CpuExecutor(model), model) as session:
         assert set(session.submit(make_batch((4, 3)), outputs=["logits"]).result(10)) == {"logits"}
         with pytest.raises(ZooError, match="has no output 'hidden'; it has 'logits'"):
             session.submit(make_batch((4, 3)), outputs=["hidden"])
@@ -380,10 +380,10 @@ class PretendedCuda:
 
 def test_a_card_gets_a_batch_by_one_copy_and_is_waited_for_by_events() -> None:
     cuda, model = PretendedCuda(), FirstId()
-    lane = CudaLane(model, torch.device("cpu"), cuda)  # type: ignore[arg-type]
+    executor = CudaExecutor(model, torch.device("cpu"), cuda)  # type: ignore[arg-type]
     cuda.calls.clear()
     inputs = {name: make_batch((4, 3))[name] for name in model.input_names}
-    pending = lane.start(model.prepare(inputs), lambda: None)
+    pending = executor.start(model.prepare(inputs), lambda: None)
     assert cuda.calls == ["copying records 0", "computing waits for 0", "computing records 2", "computing records 3"]
     logits, seconds = pending.wait()
     assert cuda.calls[4:] == ["the host waits for 3"]
@@ -393,13 +393,13 @@ def test_a_card_gets_a_batch_by_one_copy_and_is_waited_for_by_events() -> None:
 
 def test_memory_of_a_batch_on_a_card_is_not_used_again_before_it_has_come_back() -> None:
     model = FirstId()
-    lane = CudaLane(model, torch.device("cpu"), PretendedCuda())  # type: ignore[arg-type]
+    executor = CudaExecutor(model, torch.device("cpu"), PretendedCuda())  # type: ignore[arg-type]
     batches = [{name: make_batch((40 - n, 3), seed=n)[name] for name in model.input_names} for n in range(9)]
     pending, results = [], []
     for inputs in batches:
-        if len(pending) == lane.in_flight:
+        if len(pending) == executor.in_flight:
             results.append(pending.pop(0).wait()[0])
-        pending.append(lane.start(model.prepare(inputs), lambda: None))
+        pending.append(executor.start(model.prepare(inputs), lambda: None))
     results += [each.wait()[0] for each in pending]
     for logits, inputs in zip(results, batches, strict=True):
         np.testing.assert_array_equal(logits, inputs["input_ids"][:, 0])
@@ -415,13 +415,15 @@ def test_a_card_that_fails_in_a_batch_takes_the_next_one() -> None:
             return super().forward(tensors, batch, between_layers)
 
     model = Failing()
-    lane = CudaLane(model, torch.device("cpu"), PretendedCuda())  # type: ignore[arg-type]
+    executor = CudaExecutor(model, torch.device("cpu"), PretendedCuda())  # type: ignore[arg-type]
     inputs = {name: make_batch((4, 3))[name] for name in model.input_names}
     for _ in range(5):
         with pytest.raises(torch.OutOfMemoryError):
-            lane.start(model.prepare(inputs), lambda: None)
+            executor.start(model.prepare(inputs), lambda: None)
     model.fails = False
-    np.testing.assert_array_equal(lane.start(model.prepare(inputs), lambda: None).wait()[0], inputs["input_ids"][:, 0])
+    np.testing.assert_array_equal(
+        executor.start(model.prepare(inputs), lambda: None).wait()[0], inputs["input_ids"][:, 0]
+    )
 
 
 def test_what_is_asked_of_torch_cuda_is_there() -> None:
@@ -443,8 +445,8 @@ def test_a_session_on_a_pretended_card_scores_as_on_the_cpu(tmp_path: Path, capl
             "auto", "off", widths=shape_of(config).widths, reach=None, dtype=torch.float32, device=cpu
         )
         model = build(config, weights, kernels)
-    lane = CudaLane(model, cpu, PretendedCuda())  # type: ignore[arg-type]
-    with TorchSession("cuda:0", model, lane, Budget(wanted=64, limit=200, rows=32), "") as session:
+    executor = CudaExecutor(model, cpu, PretendedCuda())  # type: ignore[arg-type]
+    with TorchSession("cuda:0", model, executor, Budget(wanted=64, limit=200, rows=32), "") as session:
         assert session.shape_rule.parallel_batches == 2
         batches = [make_batch((30, 20, 20, 11, 3, 1), padding=1, seed=seed) for seed in range(12)]
         futures = [session.submit(inputs) for inputs in batches]

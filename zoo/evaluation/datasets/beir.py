@@ -35,7 +35,7 @@ QUERY = Form(Query, '{"_id": "...", "text": "..."}')
 
 
 def find(request: DataRequest, path: Path) -> list[Layout]:
-    """The layouts asked for under ``path``, or nothing where this is no BEIR folder."""
+    """The layouts asked for under ``path``, or nothing if this is not a BEIR folder."""
     parts = {path.name: path} if _is_beir(path) else {p.name: p for p in sorted(path.iterdir()) if _is_beir(p)}
     if not parts:
         return []

@@ -117,7 +117,7 @@ class _Json:
                 raw.decode("utf-8-sig"),
                 object_pairs_hook=self._object,
                 parse_constant=self._refuse_constant,
-                parse_int=float,  # a number of thousands of digits is no integer here, and takes no time
+                parse_int=float,  # a number of thousands of digits becomes infinity at once; int() would take seconds
             )
         except OSError as error:
             raise self._fault(f"cannot be read: {reason(error)}") from error

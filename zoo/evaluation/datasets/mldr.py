@@ -38,7 +38,7 @@ JUDGEMENT = Form(Judgement, '{"qid": "...", "docid": "...", "relevance": 1}')
 
 
 def find(request: DataRequest, path: Path) -> list[Layout]:
-    """The layouts asked for under ``path``, or nothing where this is no MLDR folder."""
+    """The layouts asked for under ``path``, or nothing if this is not an MLDR folder."""
     root = next((root for root in (path, path / "data", path.parent) if _languages(root)), None)
     if root is None or (root == path.parent and path.name not in _languages(root)):
         return []

@@ -13,7 +13,7 @@ LONGEST_NAME = 200
 """Bytes of a name that becomes a part of a file's name, of which the system allows 255."""
 
 UNFIT = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
-"""White space ends a column of TREC's files, NUL ends a text in C, and half of a surrogate pair is no character."""
+"""White space ends a column of TREC's files, NUL ends a text in C, and half of a surrogate pair cannot be written as UTF-8."""
 UNFIT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 

@@ -34,7 +34,7 @@ class Pending(Protocol):
         ...
 
 
-class Lane(Protocol):
+class Executor(Protocol):
     """The way through one device. ``start`` is called from one thread, ``wait`` of what it gives from another."""
 
     in_flight: int
@@ -60,7 +60,7 @@ class Done:
         return self._result
 
 
-class CpuLane:
+class CpuExecutor:
     """The CPU: a batch is computed by the thread that starts it."""
 
     in_flight = 1
@@ -82,7 +82,7 @@ class CpuLane:
         pass
 
 
-class CudaLane:
+class CudaExecutor:
     """One card. ``cuda`` is ``torch.cuda``; tests give something that acts like it where there is no card."""
 
     in_flight = IN_FLIGHT
