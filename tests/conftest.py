@@ -23,6 +23,8 @@ from zoo.registry.catalogue import Catalogue, probe
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job started in the background may inherit that; the tests of Ctrl-C need what a terminal gives.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's
 
 pytest_plugins = ("sdaa_fixtures",)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from zoo.api import Job
-from zoo_onnx.fold_kv import absorb
+from zoo_onnx.fold_kv import fold
 from zoo_onnx.graph_files import load_nodes, save_nodes
 from zoo_onnx.graph_info import attribute, integers_of, rewrite, shapes_of
 
@@ -30,12 +30,12 @@ def trim(job: Job) -> dict[str, Any]:
     """Write the trimmed graph beside the same weights."""
     assert job.model
     proto = load_nodes(job.model)
-    count, absorbed = narrow(proto), absorb(proto)
+    count, folded = narrow(proto), fold(proto)
     save_nodes(proto, job)
     if not count:
         return {"note": ALL_ROWS}
     note = f"{count} nodes compute the first token only"
-    return {"note": f"{note}, and no keys and values for it" if absorbed else note}
+    return {"note": f"{note}, and no keys and values for it" if folded else note}
 
 
 def narrow(model: Any) -> int:

@@ -8,7 +8,7 @@ from zoo_onnx.attention import Projected, Reading
 from zoo_onnx.graph_info import rewrite
 
 
-def absorb(model: Any) -> bool:
+def fold(model: Any) -> bool:
     """Change ``model`` in place where an attention of one query is found; whether one was. Run after the choice of the first token."""
     return _Absorbing(model).run()
 
@@ -72,7 +72,7 @@ class _Absorbing:
             )
 
         # Keys' bias adds the same to every score of a query, which the softmax does not see.
-        name = f"{scores.output[0]}/absorbed"
+        name = f"{scores.output[0]}/folded"
         asked = node(scores, "MatMul", [scores.input[0], by_head(scores, keys, [1, 2, 0], name)], f"{name}/query")
         for number, scale in enumerate(keys.scales):
             asked = node(scores, "Mul", [asked, scale], f"{name}/scaled{number}")
@@ -83,7 +83,7 @@ class _Absorbing:
         node(scores, "Reshape", [product, apart], scores.output[0])
 
         # Probabilities sum to 1, so values' bias is added once.
-        name = f"{mixed.output[0]}/absorbed"
+        name = f"{mixed.output[0]}/folded"
         flat = node(mixed, "Reshape", [mixed.input[0], sizes(f"{name}/flat", [0, values.heads, -1])], f"{name}/rows")
         product = node(mixed, "MatMul", [flat, values.tokens], f"{name}/product")
         apart = sizes(f"{name}/apart", [0, values.heads, 1, values.features])

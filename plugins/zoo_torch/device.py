@@ -154,7 +154,7 @@ class TorchDevice:
 def open_on_device(where: str, artifact: Artifact, options: SessionOptions) -> Session:
     """A session on ``where``: "cpu", "cuda:1". Raises ZooError."""
     try:
-        from zoo_torch.opening import open_on
+        from zoo_torch.open_session import open_on
     except (ImportError, OSError) as error:  # installed, but of another platform, or without a library that it loads
         raise NotInstalledError(f"torch, safetensors or transformers cannot be imported: {error}. {REMEDY}") from error
     return open_on(where, artifact, options)

@@ -32,7 +32,7 @@ def test_nothing_may_come_between_the_export_and_the_fusion(
     recipe: tuple[str, ...], steps: Steps, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        PluginError, match=r"'fuse' needs the nodes as they were exported, and '.*' before it has taken"
+        PluginError, match=r"'fuse' needs the nodes as they were exported, and the step '.*' before it removes them"
     ):
         DefaultExport(steps).export(ExportRequest(recipe=recipe, precision="fp32", folder=tmp_path / "x"))
     assert not (tmp_path / "x").exists()

@@ -68,9 +68,9 @@ class Steps:
             step = self._known(name)
             for fact in sorted(step.needs - here):
                 cause = (
-                    f"'{taken[fact]}' before it has taken that away"
+                    f"the step '{taken[fact]}' before it removes them"
                     if fact in taken
-                    else "no step before it gives that"
+                    else "no step before it makes them"
                 )
                 raise PluginError(f"the recipe {', '.join(recipe)} cannot work: '{name}' needs {fact}, and {cause}")
             here |= step.gives

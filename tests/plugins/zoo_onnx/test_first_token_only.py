@@ -79,12 +79,12 @@ def test_a_tensor_that_is_read_elsewhere_too_is_cut_and_not_shrunk() -> None:
 @pytest.mark.parametrize("full", [False, True], ids=["bare", "biases, scales and a mask"])
 @pytest.mark.parametrize(("rows", "length"), [(1, 1), (3, 7), (2, 64)])
 def test_the_last_attention_has_no_keys_and_values_and_scores_stay(full: bool, rows: int, length: int) -> None:
-    from zoo_onnx.fold_kv import absorb
+    from zoo_onnx.fold_kv import fold
 
     model = encoder("first", full=full)
     trimmed, count = narrowed(model)
     assert count == 7
-    assert absorb(trimmed)
+    assert fold(trimmed)
     onnx.checker.check_model(trimmed, full_check=True)
     made = {name for node in trimmed.graph.node for name in node.output}
     assert not made & {"k0", "v0", "k", "v"}
@@ -94,23 +94,23 @@ def test_the_last_attention_has_no_keys_and_values_and_scores_stay(full: bool, r
         inside["mixed"], run(watched(model, "mixed"), rows, length)["mixed"][:, :, :1], rtol=1e-4, atol=1e-5
     )
     assert inside["q0"].shape == (rows, 1, WIDTH)
-    assert not absorb(trimmed), "once is all"
+    assert not fold(trimmed), "once is all"
 
 
 @pytest.mark.parametrize("also", ["k0", "v", "probabilities"])
 def test_keys_and_values_that_are_read_elsewhere_too_are_computed(also: str) -> None:
-    from zoo_onnx.fold_kv import absorb
+    from zoo_onnx.fold_kv import fold
 
     trimmed, _ = narrowed(encoder("first", also=also, full=True))
     before = trimmed.SerializeToString()
-    assert not absorb(trimmed)
+    assert not fold(trimmed)
     assert trimmed.SerializeToString() == before
 
 
 def test_keys_of_many_queries_are_computed() -> None:
-    from zoo_onnx.fold_kv import absorb
+    from zoo_onnx.fold_kv import fold
 
-    assert not absorb(encoder("mean", full=True))
+    assert not fold(encoder("mean", full=True))
 
 
 @pytest.mark.parametrize("owner", ["the step before", "the user"])
@@ -160,8 +160,8 @@ def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: P
     result = zoo(*words)
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert [step["name"] for step in report["steps"]] == ["export", "first-token-only", "flash"]
+    assert [step["name"] for step in report["steps"]] == ["export (optimum)", "first-token-only", "flash"]
     assert report["steps"][1]["note"] == "7 nodes compute the first token only, and no keys and values for it"
     assert report["steps"][1]["max_rel_error"] < 1e-5
     whole = json.loads(zoo(*words, "--optimize", "none").stdout)
-    assert [step["name"] for step in whole["steps"]] == ["export"]
+    assert [step["name"] for step in whole["steps"]] == ["export (optimum)"]

@@ -198,5 +198,6 @@ def test_a_fused_file_is_not_made_for_it_in_int8(zoo: Zoo) -> None:
     refused = zoo("export", "zoo-reranker-tiny", "--target", "openvino", "--precision", "int8", "--optimize", "O2")
     assert refused.exit_code == 1
     assert (
-        "'weight-only-int8' needs standard operators alone, and 'fuse' before it has taken that away" in refused.stderr
+        "'weight-only-int8' needs standard operators alone, and the step 'fuse' before it removes them"
+        in refused.stderr
     )
