@@ -231,3 +231,25 @@ def test_a_longer_input_than_it_claims_is_refused(
     length = CARDS[name].max_length + 1
     with pytest.raises(ZooError, match=rf"more than '{name}' can read \({length - 1} tokens\)"):
         opened(CARDS[name], copy, "torch-reference", length)
+
+
+ONE_OF_EACH = {family: name for name, family in reversed(FAMILY.items())}
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino", "torch"])
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
+def test_its_scores_on_an_installed_device_are_those_of_the_reference(
+    name: str, device: str, checkpoints: Callable[[str], tuple[Path, Sequence[float]]]
+) -> None:
+    if importlib.util.find_spec("onnxruntime" if device == "cpu" else device) is None:
+        pytest.skip(f"{device} is not installed")
+    folder, right = checkpoints(FAMILY[name])
+    if (FAMILY[name], device) == ("new", "torch"):
+        with pytest.raises(ZooError, match="transformers cannot load .* the devices cpu and openvino may know it"):
+            Reranker.open(name, device=device, checkpoint=folder, offline=True)
+        return
+    with Reranker.open(
+        name, device=device, precision="fp32", checkpoint=folder, max_length=LENGTH, query_max_length=LENGTH, offline=True
+    ) as reranker:
+        np.testing.assert_allclose(reranker.score(PAIRS), right, atol=1e-4)
+        np.testing.assert_allclose(list(reranker.stream(PAIRS[::-1])), right[::-1], atol=1e-4)

@@ -152,7 +152,8 @@ def load(
         )
     except Exception as error:  # torch, safetensors and transformers raise classes of their own
         raise ZooError(
-            f"transformers cannot load {folder} ({architecture or config.get('model_type')}): {first_line(error)}"
+            f"transformers cannot load {folder} ({architecture or config.get('model_type')}): {first_line(error)} "
+            "Without transformers, the devices cpu and openvino may know it"
         ) from error
     _check_keys(folder, info)
     return TransformersModel(model.to(device).eval(), tokens)
