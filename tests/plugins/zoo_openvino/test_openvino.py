@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Zoo
@@ -147,10 +148,16 @@ def test_an_int8_file_is_made_once_and_runs_from_a_folder_of_its_own(zoo: Zoo, t
 
 @pytest.mark.skipif(not installed, reason=MISSING)
 def test_float32_does_not_pass_for_bf16(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
-    import openvino
-
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this CPU computes in bf16")
+    if "bf16" in OpenVinoDevice().precisions:
+        scores = [
+            float(json.loads(line)["logit"])
+            for precision in ("fp32", "bf16")
+            for line in zoo(*PANDA, "--precision", precision, "--json").stdout.splitlines()
+        ]
+        lower = np.abs(np.subtract(scores[:2], scores[2:]))
+        assert (lower > 1e-3).all()
+        assert (lower < 0.24).all()
+        return
     refused = zoo(*PANDA, "--precision", "bf16")
     assert refused.exit_code == 1
     assert "cannot run in bf16 here; it runs in fp32, int8" in refused.stderr
