@@ -245,11 +245,17 @@ def test_its_scores_on_an_installed_device_are_those_of_the_reference(
         pytest.skip(f"{device} is not installed")
     folder, right = checkpoints(FAMILY[name])
     if (FAMILY[name], device) == ("new", "torch"):
-        with pytest.raises(ZooError, match="transformers cannot load .* the devices cpu and openvino may know it"):
+        with pytest.raises(ZooError, match=r"transformers cannot load .* the devices cpu and openvino may know it"):
             Reranker.open(name, device=device, checkpoint=folder, offline=True)
         return
     with Reranker.open(
-        name, device=device, precision="fp32", checkpoint=folder, max_length=LENGTH, query_max_length=LENGTH, offline=True
+        name,
+        device=device,
+        precision="fp32",
+        checkpoint=folder,
+        max_length=LENGTH,
+        query_max_length=LENGTH,
+        offline=True,
     ) as reranker:
         np.testing.assert_allclose(reranker.score(PAIRS), right, atol=1e-4)
         np.testing.assert_allclose(list(reranker.stream(PAIRS[::-1])), right[::-1], atol=1e-4)
