@@ -305,6 +305,11 @@ def _open_session(device: Device, artifact: Artifact, options: SessionOptions, w
     """A session of ``device`` in this process, or in several of its own."""
     if workers == 1:
         return device.open(artifact, options)
+    if options.selector == "all" or "," in options.selector:
+        raise ZooError(
+            f"{workers} workers would each open '{device.name}:{options.selector}', whose parts have a process each already: "
+            "leave out `workers`"
+        )
     from zoo.scoring.processes import Processes, open_on
 
     return Processes.workers(functools.partial(open_on, device.name), artifact, options, workers)

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from zoo.api import ScoreError
-
 OUT_OF_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory", "not enough memory")
 """What errors say that are not torch.OutOfMemoryError and mean it: of cuBLAS's workspace, of the CPU's allocator."""
-
-
-class NotFiniteError(ScoreError):
-    """A logit is NaN or infinite; ``row`` is its row in the batch."""
-
-    def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
-
-    def __reduce__(self) -> tuple[type[NotFiniteError], tuple[str, int]]:
-        return NotFiniteError, (str(self), self.row)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -26,11 +26,6 @@ from zoo_torch.weights import Weights, read_config, safetensors_files
 logger = logging.getLogger("zoo.torch")
 
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-ADVICE: Mapping[Precision, str] = {
-    "fp16": "float16 has no numbers above 65,504, which this model may need: try the `precision` bf16 or fp32.",
-    "bf16": "Try the `precision` fp32; if that gives it too, the weights are damaged.",
-    "fp32": "The weights are damaged, or were trained to no end.",
-}
 OVERHEAD = 512 * 2**20
 """Bytes of a card that torch's context, its libraries' workspaces and the smallest batch take."""
 
@@ -63,7 +58,7 @@ def open_on(where: str, artifact: Artifact, options: SessionOptions) -> TorchSes
         ) from error
     except RuntimeError as error:  # a driver that is too old, a card that this build of torch has no kernels for
         raise ZooError(f"{name} cannot run {folder}: {first_line(error)}") from error
-    session = TorchSession(name, model, executor, size, ADVICE[options.precision])
+    session = TorchSession(name, model, executor, size)
     card = "" if device.type == "cpu" else f" ({torch.cuda.get_device_name(device)})"
     logger.info("%s%s: %s; batches of %s tokens", name, card, model.described, f"{size.wanted:,}")
     return session

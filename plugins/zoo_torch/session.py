@@ -10,12 +10,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
 
-import numpy as np
-
 from zoo.api import ShapeRule, Tensors, ZooError
 from zoo_torch.budget import Budget
-from zoo_torch.executors import Executor, Logits, Pending
-from zoo_torch.faults import NotFiniteError, first_line, is_out_of_memory
+from zoo_torch.executors import Executor, Pending
+from zoo_torch.faults import first_line, is_out_of_memory
 from zoo_torch.jobs import OUTPUT, Job, Rows
 from zoo_torch.model import Model, Stopped
 from zoo_torch.packing import HostBatch
@@ -28,10 +26,10 @@ CLOSED = "this session is closed"
 
 
 class TorchSession:
-    """One model on one device, called ``name`` in messages. ``advice`` is what to try where results are not finite."""
+    """One model on one device, called ``name`` in messages."""
 
-    def __init__(self, name: str, model: Model, executor: Executor, budget: Budget, advice: str) -> None:
-        self._name, self._executor, self._advice = name, executor, advice
+    def __init__(self, name: str, model: Model, executor: Executor, budget: Budget) -> None:
+        self._name, self._executor = name, executor
         self._model: Model | None = model
         self.input_names: Sequence[str] = list(model.input_names)
         self.shape_rule = ShapeRule(
@@ -165,7 +163,6 @@ class TorchSession:
             try:
                 logits, seconds = pending.wait()
                 self._seconds += seconds
-                self._check_finite(job, rows, logits)
                 job.take(rows, logits)
             except ZooError as error:
                 job.fail(error)
@@ -173,17 +170,6 @@ class TorchSession:
                 job.fail(self._blamed(job, error))
             finally:
                 self._slots.release()
-
-    def _check_finite(self, job: Job, rows: Rows, logits: Logits) -> None:
-        finite = np.isfinite(logits)
-        if finite.all():
-            return
-        at = int(np.argmin(finite))
-        row = rows[0] + at
-        raise NotFiniteError(
-            f"{self._name}: row {row} of a batch ({job.lengths[row]} tokens) has the score {logits[at]}. {self._advice}",
-            row,
-        )
 
     def _blamed(self, job: Job, error: BaseException) -> ZooError:
         rows, length = job.inputs["attention_mask"].shape

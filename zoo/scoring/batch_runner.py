@@ -146,7 +146,7 @@ def check_finite(scores: Scores, pair_of: Callable[[int], Pair]) -> None:
         index = int(np.argmin(finite))
         raise ScoreError(
             f"the score of a pair is {scores[index]}. The pair: {_short(pair_of(index))}. "
-            "The weights may be damaged, or the precision too low for this model (try fp32)."
+            "The weights may be damaged, or the precision is too low for this model: try bf16 or fp32."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from test_torch_device import PretendedDriver
 from conftest import Zoo
 from random_checkpoints import make_checkpoint
 from torch_checkpoints import make, make_batch, open_on_the_cpu, open_session, padding_of, row_by_row
+from zoo import Reranker
 from zoo.errors import ZooError
 from zoo.options import read_options
-from zoo.types import Artifact, SessionOptions
+from zoo.types import Artifact, Availability, SessionOptions
 from zoo_torch import device as devices
 from zoo_torch.device import CudaDevice, TorchDevice
 
@@ -66,6 +68,25 @@ def test_a_checkpoint_is_run_as_it_is_with_the_scores_of_transformers(
     assert not list((tmp_path / "home").glob("artifacts/*"))  # nothing was exported
 
 
+def test_a_pair_whose_score_is_not_a_number_is_named_with_what_to_try(
+    checkpoint: tuple[Path, Any], zoo: Zoo, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint[0], broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["classifier.out_proj.bias"][:] = float("nan")
+    save_file(tensors, broken / "model.safetensors")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    done = zoo("run", MODEL, "--config-path", broken, "--data-path", pairs, "--target", "torch", "--json")
+    assert done.exit_code == 1
+    # the longest pair is computed first
+    assert "the score of a pair is nan. The pair: 'what is the bear?' / 'a giant bear, is it a panda?'" in done.stderr
+    assert "try bf16 or fp32" in done.stderr
+
+
 def open_cards(count: int, selector: str, folder: Path) -> Any:
     device = CudaDevice(PretendedDriver(cards=count), open_on_the_cpu)
     options = SessionOptions(
@@ -111,6 +132,14 @@ def all_of(session: Any, inputs: Any) -> None:
 
 
 @pytest.mark.usefixtures("_built_for_cuda")
+def test_workers_are_refused_beside_several_cards(
+    checkpoint: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.registry.choose.probe", lambda device: Availability(ok=True))
+    with pytest.raises(ZooError, match=r"2 workers would each open 'cuda:all'"):
+        Reranker.open(MODEL, device="cuda:all", workers=2, checkpoint=checkpoint[0], offline=True)
+
+
 def test_what_hinders_one_of_several_cards_is_the_error(tmp_path: Path) -> None:
     make("xlm-roberta", tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from torch_checkpoints import make, make_batch, open_session, row_by_row, score
-from zoo.errors import ScoreError, ZooError
+from zoo.errors import ZooError
 from zoo.types import Tensors
 
 torch = pytest.importorskip("torch", reason="the device 'torch' needs torch")
@@ -74,7 +74,7 @@ class TightExecutor(CpuExecutor):
 
 
 def session_of(executor: CpuExecutor, model: Any, tokens: int = 4096) -> TorchSession:
-    return TorchSession("card", model, executor, Budget(wanted=tokens, limit=tokens, rows=32), "Try --precision fp32.")
+    return TorchSession("card", model, executor, Budget(wanted=tokens, limit=tokens, rows=32))
 
 
 def tight(room: int, message: str = "") -> tuple[TorchSession, TightExecutor]:
@@ -133,16 +133,12 @@ def test_a_score_that_is_not_a_number_names_the_row_and_what_to_try(tmp_path: Pa
     inputs["input_ids"][inputs["input_ids"] == 77] = 76
     inputs["input_ids"][1, 4] = 77
     with open_session(TorchDevice(), tmp_path, "fp16") as session:
-        with pytest.raises(
-            ScoreError, match=r"row 1 of a batch \(9 tokens\) has the score nan.*`precision` bf16"
-        ) as caught:
-            score(session, inputs)
-        assert getattr(caught.value, "row", None) == 1
+        np.testing.assert_array_equal(np.isfinite(score(session, inputs)), [True, False, True])
         inputs["input_ids"][1, 4] = 76
         assert np.isfinite(score(session, inputs)).all()
 
 
-def test_a_model_that_overflows_in_float16_says_so_and_runs_in_bfloat16(tmp_path: Path) -> None:
+def test_a_model_that_overflows_in_float16_gives_no_finite_score_and_runs_in_bfloat16(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     make("bert", tmp_path)
@@ -151,29 +147,10 @@ def test_a_model_that_overflows_in_float16_says_so_and_runs_in_bfloat16(tmp_path
         tensors[f"bert.encoder.layer.1.output.dense.{kind}"] *= 1e6
     save_file(tensors, tmp_path / "model.safetensors")
     inputs = make_batch((12, 9, 6))
-    with (
-        open_session(TorchDevice(), tmp_path, "fp16") as session,
-        pytest.raises(ScoreError, match=r"float16 has no numbers above 65,504.*`precision` bf16"),
-    ):
-        score(session, inputs)
+    with open_session(TorchDevice(), tmp_path, "fp16") as session:
+        assert not np.isfinite(score(session, inputs)).any()
     with open_session(TorchDevice(), tmp_path, "bf16") as session:
         assert np.isfinite(score(session, inputs)).all()
-
-
-def test_a_part_that_is_not_a_number_is_named_by_its_row_in_the_whole_batch() -> None:
-    class Third(FirstId):
-        def forward(self, tensors: Mapping[str, Any], batch: HostBatch, between_layers: Check) -> Any:
-            scores = super().forward(tensors, batch, between_layers)
-            return torch.where(scores == 99, float("inf"), scores)
-
-    inputs = make_batch([8] * 6)
-    inputs["input_ids"][:, 0] = [5, 6, 7, 8, 99, 10]
-    model = Third()
-    with (
-        session_of(CpuExecutor(model), model, tokens=16) as session,
-        pytest.raises(ScoreError, match=r"row 4 .* score inf"),
-    ):
-        score(session, inputs)
 
 
 def test_an_id_that_the_model_does_not_know_is_an_error_and_not_the_end_of_the_session(tmp_path: Path) -> None:
@@ -446,7 +423,7 @@ def test_a_session_on_a_pretended_card_scores_as_on_the_cpu(tmp_path: Path, capl
         )
         model = build(config, weights, kernels)
     executor = CudaExecutor(model, cpu, PretendedCuda())  # type: ignore[arg-type]
-    with TorchSession("cuda:0", model, executor, Budget(wanted=64, limit=200, rows=32), "") as session:
+    with TorchSession("cuda:0", model, executor, Budget(wanted=64, limit=200, rows=32)) as session:
         assert session.shape_rule.parallel_batches == 2
         batches = [make_batch((30, 20, 20, 11, 3, 1), padding=1, seed=seed) for seed in range(12)]
         futures = [session.submit(inputs) for inputs in batches]
