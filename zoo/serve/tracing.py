@@ -33,7 +33,9 @@ class Tracing:
             raise NotInstalledError(
                 f"spans need OpenTelemetry, of which '{error.name}' is missing: pip install 'zoo-runner[otel]'"
             ) from error
-        self._provider = TracerProvider(Resource.create({"service.name": "zoo", "service.version": zoo.__version__}))
+        self._provider = TracerProvider(
+            resource=Resource.create({"service.name": "zoo", "service.version": zoo.__version__})
+        )
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("zoo.serve", zoo.__version__)
         self._propagator = TraceContextTextMapPropagator()
@@ -45,7 +47,7 @@ class Tracing:
         ended = time.time_ns()
         begun = ended - round(record.seconds * NANO)
         parent = self._propagator.extract({"traceparent": record.traceparent})
-        attributes = {
+        attributes: dict[str, str | int] = {
             "http.request.method": record.method,
             "url.path": record.path,
             "http.response.status_code": record.status,
