@@ -115,12 +115,18 @@ class Running:
 
 @contextlib.contextmanager
 def serving(
-    *openers: Callable[[], Reranker], wait: bool = True, device_timeout: float = 60.0, **settings: Any
+    *openers: Callable[[], Reranker],
+    wait: bool = True,
+    device_timeout: float = 60.0,
+    aliases: Sequence[str] = (),
+    **settings: Any,
 ) -> Iterator[Running]:
-    """A server of models ``fake``, ``fake-2``, ..."""
+    """A server of models ``fake``, ``fake-2``, ...; ``aliases`` are other names of the first."""
     names = ["fake", *(f"fake-{number}" for number in range(2, len(openers) + 1))]
     served = [
-        ServedModel(name, opener, names=[f"org/{name}"], device_timeout=device_timeout)
+        ServedModel(
+            name, opener, names=[f"org/{name}", *(aliases if name == "fake" else ())], device_timeout=device_timeout
+        )
         for name, opener in zip(names, openers or (FakeReranker,), strict=False)
     ]
     wanted = ServeSettings(**{"port": 0, "access_log": False, **settings})

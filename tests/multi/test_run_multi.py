@@ -72,6 +72,22 @@ def test_scores_are_those_of_the_reranker_and_columns_are_kept(zoo: Zoo, tmp_pat
     assert {row["truncated"] for row in found} == {False}
 
 
+def test_a_model_may_be_a_folder_and_a_misspelt_one_is_told_before_files_are_looked_for(
+    zoo: Zoo, tmp_path: Path, tiny: Path
+) -> None:
+    data = write(tmp_path / "in.jsonl", pairs(3))
+    folder = tmp_path / "own"
+    folder.symlink_to(tiny)
+    words = command(data, tmp_path / "out")
+    done = zoo("run", folder, *words[2:])
+    assert done.exit_code == 0, done.stderr
+    zoo(*command(data, tmp_path / "named"))
+    assert results(tmp_path / "out") == results(tmp_path / "named")
+    wrong = zoo("run", "./absent", *command(tmp_path / "no-files", tmp_path / "none")[2:])
+    assert wrong.exit_code == 1
+    assert "there is no model card or folder ./absent" in wrong.stderr
+
+
 def test_a_query_cut_or_a_passage_cut_is_marked(zoo: Zoo, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [{"query": "q", "passage": "short"}, {"query": "q", "passage": "word " * 99}])
     assert zoo(*command(tmp_path / "in.jsonl", tmp_path / "out", "--shape", "32")).exit_code == 0

@@ -178,6 +178,15 @@ def test_top_n_as_clients_send_it(server: Running, top: Any) -> None:
     assert len(results) == (2 if top in ("2", 2.0) else 3)
 
 
+def test_infinity_gets_documents_as_texts_if_it_asks_for_them(server: Running) -> None:
+    body = {"query": "q", "documents": ["1 a", {"text": "2 b"}]}
+    silent = server.post("/infinity/rerank", body).json()
+    assert [each.keys() for each in silent["results"]] == [{"index", "relevance_score"}] * 2
+    asked = server.post("/infinity/rerank", {**body, "return_documents": True, "top_n": 1}).json()
+    assert [(each["index"], each["document"]) for each in asked["results"]] == [(1, "2 b")]
+    assert asked["usage"]["total_tokens"] == silent["usage"]["total_tokens"] > 0
+
+
 @pytest.mark.parametrize("flag", ["true", "True", True, "false", False, None])
 def test_return_documents_as_clients_send_it(server: Running, flag: Any) -> None:
     body = {"query": QUERY, "documents": TEXTS, "return_documents": flag, "return_len": "true", "unknown": [1]}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import httpx
 import pytest
 
 from conftest import PANDA, Zoo
+from local_hub import Repository, local_hub, zoo_with
 from serving import SOON, until
 
 START = 120.0
@@ -27,10 +29,10 @@ START = 120.0
 
 
 class Process:
-    """A server of the embedded model in a process of its own."""
+    """A server in a process of its own, of the embedded model if none is named."""
 
-    def __init__(self, *options: str, wait: bool = True, **environment: str) -> None:
-        command = [sys.executable, "-m", "zoo", "serve", "zoo-reranker-tiny", "--offline", "--port", "0", *options]
+    def __init__(self, *options: str, model: str = "zoo-reranker-tiny", wait: bool = True, **environment: str) -> None:
+        command = [sys.executable, "-m", "zoo", "serve", model, "--offline", "--port", "0", *options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
@@ -114,6 +116,38 @@ def test_one_command_serves_the_embedded_model_with_the_scores_of_zoo_run(zoo: Z
         logged = [json.loads(line) for line in server.lines]
         assert [line["path"] for line in logged] == ["/rerank", "/v2/rerank"]
         assert server.said("shutting down")
+
+
+def test_models_are_named_as_in_a_run(tmp_path: Path, tiny: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tiny, own, ignore=shutil.ignore_patterns("train", "card.toml"))
+    card = tmp_path / "carded.toml"
+    card.write_text(
+        'description = "x"\narchitecture = "cross-encoder"\nlicense = "mit"\nlanguages = ["en"]\n'
+        'max_length = 512\nhub = "lab/tiny"\nbundled = "own"\n'
+    )
+    with local_hub() as hub:
+        hub.repositories["lab/tiny"] = Repository(own)
+        zoo_with(hub, "run", "hf:lab/tiny", "--target", "cpu")
+        before = len(hub.requests)
+        with process(
+            "--model", str(card), "--model", "hf:lab/tiny", model=str(own), HF_ENDPOINT=hub.endpoint
+        ) as server:
+            listed = httpx.get(f"{server.url}/v1/models", timeout=SOON)
+            body = {"query": QUERY, "documents": TEXTS}
+            scores = {
+                name: [
+                    each["relevance_score"]
+                    for each in server.post("/v1/rerank", {**body, "model": name}).json()["results"]
+                ]
+                for name in ("own", "carded", "lab__tiny", "lab/tiny")
+            }
+        assert len(hub.requests) == before, "offline asks nobody"
+    assert [model["id"] for model in listed.json()["data"]] == ["own", "carded", "lab__tiny"]
+    assert str(tmp_path) not in listed.text
+    # The folder has its own ONNX file; the others are exported from the same weights.
+    assert all(each == pytest.approx(scores["own"], abs=1e-5) for each in scores.values()), scores
+    assert server.said("ready: ").count(" on cpu in fp32") == 3
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -201,6 +235,8 @@ def test_a_port_that_is_taken_is_said(zoo: Zoo) -> None:
 def test_what_cannot_be_served_is_said_before_anything_is_opened(zoo: Zoo, tmp_path: Path) -> None:
     assert "Did you mean 'zoo-reranker-tiny'" in zoo("serve", "zoo-reranker-tin").stderr
     assert "Did you mean 'zoo-reranker-tiny'" in zoo("serve", "zoo-reranker-tiny", "--model", "zoo-reranker-tin").stderr
+    assert "there is no model card or folder ./absent" in zoo("serve", "./absent").stderr
+    assert "not a repository on the hub" in zoo("serve", "zoo-reranker-tiny", "--model", "hf:x").stderr
     assert "is not served here" in zoo("serve", "zoo-reranker-tiny", "--alias", "a=b").stderr
     assert "cannot be read as keys" in zoo("serve", "zoo-reranker-tiny", "--api-key-file", tmp_path / "absent").stderr
     result = zoo("serve", "zoo-reranker-tiny", "--model", "bge-reranker-v2-m3", "--config-path", tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,9 @@ import click
 
 from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
-from zoo.cli.model_options import exporter_option, model_option
-from zoo.cli.precision import allow_pickle_option, precision_option
+from zoo.cli.model_options import model_options
 from zoo.errors import InputError
-from zoo.settings import ExportSettings, PrecisionChoice, RunSettings
+from zoo.settings import ExportSettings, RunSettings
 
 if TYPE_CHECKING:
     from zoo.checks.precision import Measured
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("model")
-@click.option(
-    "--config-path",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Checkpoint folder with config, tokenizer and weights. Default: the first place that has the model.",
-)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -40,8 +33,6 @@ if TYPE_CHECKING:
     type=click.Choice(["O1", "O2", "none"]),
     help="Graph level in place of what the device wants: O1 as optimum does it, O2 with transformer layers fused, or none.",
 )
-@precision_option
-@click.option("--target", metavar="DEVICE", help="Device to make the file for; it need not be on this machine.")
 @click.option(
     "--sequence-length",
     type=click.IntRange(min=1),
@@ -64,30 +55,26 @@ if TYPE_CHECKING:
     metavar="N",
     help="Queries of the data set to score, 20 candidates each, in both precisions.",
 )
-@exporter_option
-@model_option
-@allow_pickle_option
-@click.option("--offline", is_flag=True, help="Never touch the network.")
+@model_options(
+    leave_out=("ckpt", "max_length", "query_max_length", "threads", "workers"),
+    kind=ExportSettings,
+    config_path="Checkpoint folder with config, tokenizer and weights. Default: the first place that has the model.",
+    target="Device to make the file for; it need not be on this machine.",
+)
 @json_option
 @verbosity_options
 @click.pass_context
 def command(
     ctx: click.Context,
-    model: str,
-    config_path: Path | None,
+    *,
+    settings: ExportSettings,
     output: Path | None,
     optimize: str | None,
-    precision: PrecisionChoice | None,
-    target: str | None,
     sequence_length: int | None,
     batch_size: int | None,
     monolith: bool,
     quality: str | None,
     quality_queries: int,
-    exporter: str,
-    model_options: tuple[tuple[str, str], ...],
-    allow_pickle: bool,
-    offline: bool,
     as_json: bool,
 ) -> None:
     r"""Make the ONNX file of MODEL that a device runs, and prove it against torch.
@@ -98,7 +85,7 @@ def command(
     The recipe of Tecorigin's page, to the letter:
       zoo export bge-reranker-v2-m3 --optimize O1 --sequence-length 8192 --batch-size 1 --monolith
     """
-    if quality and precision in (None, "fp32", "auto"):
+    if quality and settings.precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
     from zoo.export.export import export
 
@@ -107,19 +94,7 @@ def command(
     }
     if monolith:
         shapes["monolith"] = True
-    settings = ExportSettings(
-        model=model,
-        config_path=config_path,
-        output=output,
-        target=target,
-        precision=precision,
-        optimize=optimize,
-        shapes=shapes,
-        offline=offline,
-        allow_pickle=allow_pickle,
-        exporter=exporter,
-        model_options=dict(model_options),
-    )
+    settings = replace(settings, output=output, optimize=optimize, shapes=shapes)
     catalogue = catalogue_of(ctx)
     if not quality:
         _show(export(catalogue, settings), None, as_json)

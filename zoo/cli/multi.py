@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from zoo.checkpoints.resolve import check_name
 from zoo.cli.common import print_json, print_table
 from zoo.cli.progress import Progress, progress
 from zoo.cli.valid_options import ValidChoices
@@ -30,7 +31,7 @@ def score_folder(
     as_json: bool,
 ) -> None:
     """Score every file, then print a line for each. Exits with 1 if one of them failed."""
-    catalogue.card(settings.model)  # a misspelt name is reported before files are looked for
+    check_name(catalogue, settings.model)  # a misspelt name is reported before files are looked for
     inputs = find_inputs(data_path, output)
     request = MultiRequest(
         output=output,

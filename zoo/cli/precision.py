@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from zoo.settings import PrecisionChoice
 from zoo.types import Precision
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16", "int8", "auto"]),
-    help="Precision of weights and arithmetic, see 'zoo devices'. auto: the fastest that a kept quality report ('zoo export --quality') "
-    "shows to rank as fp32 does (rank correlation 0.99 or more, nDCG@10 at most 0.01 lower), else fp32. "
-    "Default: the device's own (SDAA fp16, CPU fp32).",
-)
-
-allow_pickle_option = click.option(
-    "--allow-pickle",
-    is_flag=True,
-    help="Read pytorch_model.bin where there are no safetensors; what is pickled in it is not executed.",
-)
 
 
 def chosen_precision(half: bool | None, precision: PrecisionChoice | None, ckpt: Path | None) -> PrecisionChoice | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand
-from zoo.cli.model_options import exporter_option, model_option
-from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
+from zoo.cli.model_options import model_options
+from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
-from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
+from zoo.settings import RunSettings
 
 
 class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyValue
@@ -42,13 +43,6 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     help="single: a score for each pair. valid: rerank a data set's candidates and evaluate. multi: files of pairs into files of "
     "scores. bench: latency and throughput on random inputs. Default: valid if --data-path is a folder of a data set, else single.",
 )
-@click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file to run; skips the export.")
-@click.option(
-    "--config-path",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with tokenizer and config, or a whole checkpoint. Default: the first place that has the model.",
-)
 @click.option(
     "--data-path",
     metavar="PATH",
@@ -64,31 +58,9 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     f"[default: 1; valid: {BATCH_SIZE}, fewer where long pairs fill a device's budget, as on cpu; multi: auto]",
 )
 @click.option(
-    "--shape",
-    type=click.IntRange(min=1),
-    metavar="TOKENS",
-    help=f"Length limit of query and passage together, in tokens.  [default: {DEFAULT_LENGTH}]",
-)
-@click.option(
-    "--query-max-length",
-    type=click.IntRange(min=1),
-    default=DEFAULT_LENGTH,
-    show_default=True,
-    metavar="TOKENS",
-    help="Length limit of the query alone. FlagEmbedding's own default is 384 (three quarters of --shape).",
-)
-@click.option(
     "--half/--no-half",
     default=None,
     help="The same as --precision fp16, or fp32.",
-)
-@precision_option
-@allow_pickle_option
-@click.option(
-    "--target",
-    metavar="DEVICE",
-    help="Device to run on, see 'zoo devices'; 'onnx' is Tecorigin's name of cpu. Default: the best one available, SDAA first. "
-    "bench: several, separated by commas, are measured in turns; DEVICE/PRECISION names a precision, too.",
 )
 @click.option("--normalize", is_flag=True, help="Print sigmoid(logit), between 0 and 1, in place of the logit.")
 @click.option(
@@ -99,22 +71,10 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     "[default: zoo-results/MODEL/DATASET] multi: the folder that gets a file of results for each file. "
     "bench: the file that gets the report.",
 )
-@click.option("--offline", is_flag=True, help="Never touch the network.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Threads to compute with. Default: what this process may use.",
+@model_options(
+    target="Device to run on, see 'zoo devices'; 'onnx' is Tecorigin's name of cpu. Default: the best one available, SDAA first. "
+    "bench: several, separated by commas, are measured in turns; DEVICE/PRECISION names a precision, too."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that each load the model and compute on their share of the threads, for machines of many cores.",
-)
-@exporter_option
-@model_option
 @progress_option
 @valid_options
 @pasted_options
@@ -124,26 +84,13 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 def command(
     ctx: click.Context,
     *,
-    model: str,
+    settings: RunSettings,
     mode: str | None,
-    ckpt: Path | None,
-    config_path: Path | None,
     data_path: tuple[str, ...],
     batch_size: int | None,
-    shape: int | None,
-    query_max_length: int,
     half: bool | None,
-    precision: PrecisionChoice | None,
-    allow_pickle: bool,
-    target: str | None,
     normalize: bool,
     output: Path | None,
-    offline: bool,
-    threads: int | None,
-    workers: int,
-    exporter: str,
-    device_options: dict[str, str],
-    model_options: tuple[tuple[str, str], ...],
     progress: Progress,
     valid: ValidChoices,
     need_fp16: bool,
@@ -155,23 +102,11 @@ def command(
     """
     mode = mode or ("valid" if len(data_path) == 1 and Path(data_path[0]).is_dir() else "single")
     check_mode(ctx, mode, data_path, output)
-    bound_tokenizer(threads)
-    settings = RunSettings(
-        model=model,
-        ckpt=ckpt,
-        config_path=config_path,
-        target=target,
-        precision=chosen_precision(chosen_half(half, need_fp16), precision, ckpt),
-        allow_pickle=allow_pickle,
+    bound_tokenizer(settings.threads)
+    settings = replace(
+        settings,
+        precision=chosen_precision(chosen_half(half, need_fp16), settings.precision, settings.ckpt),
         batch_size=chosen_rows(batch_size, mode),
-        max_length=shape,
-        query_max_length=query_max_length,
-        threads=threads,
-        workers=workers,
-        offline=offline,
-        exporter=exporter,
-        device_options=device_options,
-        model_options=dict(model_options),
     )
     if mode == "single":
         from zoo.cli.single import score_pairs
@@ -206,7 +141,7 @@ def command(
         top_k=valid.top_k or TOP_K,
         limit=valid.limit,
         ignore_identical_ids=valid.ignore_identical_ids,
-        offline=offline,
+        offline=settings.offline,
     )
     request = EvaluationRequest(
         data=data,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,17 @@ import click
 from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
-from zoo.cli.model_options import exporter_option, model_option
-from zoo.cli.precision import chosen_precision, precision_option
+from zoo.cli.model_options import model_options
+from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.progress import progress as show_progress
 from zoo.cli.threads import bound_tokenizer
 from zoo.errors import ZooError
-from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
+from zoo.settings import RunSettings
 
 
 @click.command("verify", cls=ComparingCommand)
 @click.argument("model")
-@click.option("--target", metavar="DEVICE", help="Device to verify. Default: the best one available, SDAA first.")
-@click.option("--ckpt", type=click.Path(path_type=Path), metavar="FILE", help="ONNX file, or engine, to verify.")
-@click.option(
-    "--config-path",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with tokenizer and config, or checkpoint.",
-)
 @click.option(
     "--data-path",
     metavar="PATH",
@@ -47,14 +40,7 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
     help="Cut data sets to as many queries as are expected to take so long; --limit is exact.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
-@click.option(
-    "--shape",
-    type=click.IntRange(min=1),
-    metavar="TOKENS",
-    help=f"Length limit in tokens.  [default: {DEFAULT_LENGTH}]",
-)
 @click.option("--half/--no-half", default=None, help="Verify in float16, or in float32. Default: the device's own.")
-@precision_option
 @click.option(
     "--torch/--no-torch", default=None, help="Compare with PyTorch too. Default: where torch and the weights are there."
 )
@@ -64,37 +50,25 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
     metavar="FILE",
     help="Where the report goes.  [default: zoo-verify-MODEL-DEVICE.json]",
 )
-@click.option("--offline", is_flag=True, help="Never touch the network.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
-@exporter_option
-@model_option
+@model_options(leave_out=("query_max_length", "workers"))
 @progress_option
 @json_option
 @verbosity_options
 @click.pass_context
 def command(
     ctx: click.Context,
-    model: str,
-    target: str | None,
-    ckpt: Path | None,
-    config_path: Path | None,
+    *,
+    settings: RunSettings,
     data_path: str | None,
     pairs_only: bool,
     quick: bool,
     limit: int | None,
     minutes: float,
     batch_size: int,
-    shape: int | None,
     half: bool | None,
-    precision: PrecisionChoice | None,
     torch: bool | None,
     output: Path | None,
-    offline: bool,
-    threads: int | None,
-    exporter: str,
-    device_options: dict[str, str],
     compare: tuple[str, tuple[str, ...]] | None,
-    model_options: tuple[tuple[str, str], ...],
     progress: Progress,
     as_json: bool,
 ) -> None:
@@ -104,20 +78,9 @@ def command(
     computed and held against their bounds. Exits with 1 if one is exceeded. A device option that is repeated (--pass-path on sdaa) has
     its values compared, and one of them recommended.
     """
-    bound_tokenizer(threads)
-    settings = RunSettings(
-        model=model,
-        ckpt=ckpt,
-        config_path=config_path,
-        target=target,
-        precision=chosen_precision(half, precision, ckpt),
-        batch_size=batch_size,
-        max_length=shape,
-        threads=threads,
-        offline=offline,
-        exporter=exporter,
-        device_options=device_options,
-        model_options=dict(model_options),
+    bound_tokenizer(settings.threads)
+    settings = replace(
+        settings, precision=chosen_precision(half, settings.precision, settings.ckpt), batch_size=batch_size
     )
     from zoo.checkpoints.resolve import short_name
     from zoo.checks.device import VerifyRequest, verify
@@ -136,7 +99,7 @@ def command(
     report = verify(
         catalogue_of(ctx), settings, request, lambda items, total, label: show_progress(items, total, label, progress)
     )
-    path = output or Path(f"zoo-verify-{short_name(model)}-{report['device']['name']}.json")
+    path = output or Path(f"zoo-verify-{short_name(settings.model)}-{report['device']['name']}.json")
     _write(path, report)
     if as_json:
         print_json(report)

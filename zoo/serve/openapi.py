@@ -15,6 +15,7 @@ REF = "#/components/schemas/{name}"
 SUMMARIES = {
     "/": "Text Embeddings Inference: rerank (also at /rerank)",
     "/elastic/rerank": "Elasticsearch, inference service hugging_face",
+    "/infinity/rerank": "infinity: rerank, documents given back as texts",
     "/invocations": "Rerank, at the path that SageMaker calls",
     "/rerank": "Rerank in the form of TEI (texts), Jina, vLLM and infinity (documents) or Weaviate (property)",
     "/reranking": "llama.cpp: rerank with logits",

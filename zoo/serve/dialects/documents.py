@@ -1,8 +1,8 @@
 """The family of Cohere, Jina, vLLM, infinity, Xinference, llama.cpp and OVMS: ``query`` and ``documents`` in, ``results`` out.
 
 Their answers do not contradict each other, so one object has what each of them reads: ``results`` for all, ``usage`` for Jina and vLLM,
-``meta`` for Cohere and Xinference. The same holds for errors: ``error`` for vLLM and infinity, ``detail`` for older clients of theirs,
-``message`` and ``id`` for Cohere.
+``meta`` for Cohere and Xinference. Only infinity's documents are texts, which are given at a path of its own. The same holds for
+errors: ``error`` for vLLM and infinity, ``detail`` for older clients of theirs, ``message`` and ``id`` for Cohere.
 """
 
 from __future__ import annotations
@@ -74,6 +74,14 @@ class RerankResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     document: dict[str, Any] | None = None
 
 
+class InfinityResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One document in its place, as infinity gives it: a text, which its clients do not take as an object."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
+
+
 class Usage(msgspec.Struct, kw_only=True):
     """Tokens that were read, query and special tokens included for every pair."""
 
@@ -92,6 +100,12 @@ class RerankResponse(msgspec.Struct, omit_defaults=True, kw_only=True):
     usage: Usage | None = None
     meta: dict[str, Any] | None = None
     results: list[RerankResult]
+
+
+class InfinityResponse(RerankResponse, omit_defaults=True, kw_only=True):
+    """The documents, the most relevant first."""
+
+    results: list[InfinityResult]  # type: ignore[assignment]
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):
@@ -147,6 +161,25 @@ def reader(
         return Asked(job, answer)
 
     return read
+
+
+def read_infinity(content: Any) -> Asked:
+    """A body of ``/infinity/rerank``: documents come back if they are asked for, as texts."""
+    asked = reader(documents=False)(content)
+
+    def answer(scored: Scored) -> InfinityResponse:
+        given: RerankResponse = asked.answer(scored)
+        results = [
+            InfinityResult(
+                index=each.index,
+                relevance_score=each.relevance_score,
+                document=None if each.document is None else each.document["text"],
+            )
+            for each in given.results
+        ]
+        return InfinityResponse(**{**msgspec.structs.asdict(given), "results": results})
+
+    return Asked(asked.job, answer)
 
 
 def refuse(refusal: Refusal) -> RerankError:
@@ -224,5 +257,6 @@ def usage(scored: Scored) -> Usage:
 SHAPES = (DocumentsRequest, RerankResponse, RerankError)
 DOCUMENTS = Dialect("documents", reader(), refuse, *SHAPES)
 COHERE_V2 = Dialect("cohere-v2", reader(documents=False, version="2"), refuse, *SHAPES)
+INFINITY = Dialect("infinity", read_infinity, refuse, DocumentsRequest, InfinityResponse, RerankError)
 LLAMA_CPP = Dialect("llama.cpp", reader(raw=True, documents=False), refuse, *SHAPES)
 OVMS = Dialect("ovms", reader(documents=False, bare=True, long_doc="max"), refuse, *SHAPES)

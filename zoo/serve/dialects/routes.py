@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.serve.dialects.base import Dialect
-from zoo.serve.dialects.documents import COHERE_V2, DOCUMENTS, LLAMA_CPP, OVMS
+from zoo.serve.dialects.documents import COHERE_V2, DOCUMENTS, INFINITY, LLAMA_CPP, OVMS
 from zoo.serve.dialects.others import ELASTIC, NIM, SCORE, WEAVIATE
 from zoo.serve.dialects.tei import TEI
 
@@ -40,6 +40,7 @@ class Route:
 ROUTES: Mapping[str, Route] = {
     "/": Route(TEI),
     "/elastic/rerank": Route(ELASTIC),
+    "/infinity/rerank": Route(INFINITY),
     "/invocations": Route(DOCUMENTS, texts=TEI, unread=TEI),
     "/rerank": Route(DOCUMENTS, texts=TEI, weaviate=WEAVIATE, unread=TEI),
     "/reranking": Route(LLAMA_CPP, texts=TEI),
