@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,7 @@ from typing import Any, Literal
 
 from zoo.bench.measure import VERSION
 from zoo.errors import ZooError
-
-DRAWS = 2000
-"""Draws of the bootstrap, always the same ones."""
+from zoo.statistics import Interval, bootstrap
 
 LEAST = 0.02
 """Smaller differences are called the same however sure they are: the next run's machine differs by more."""
@@ -69,12 +66,12 @@ def read_report(path: Path) -> dict[str, Any]:
 def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
     before, after = (each["rounds"]["pairs_per_second"] for each in (first, second))
     ratio = median(after) / median(before)
-    low, high = _interval(before, after)
+    interval = _interval(before, after)
     if min(len(before), len(after)) < FEWEST_ROUNDS:
         verdict: Literal["faster", "slower", "same", "too few rounds"] = "too few rounds"
-    elif low > 1 and ratio > 1 + LEAST:
+    elif interval.side_of(1) > 0 and ratio > 1 + LEAST:
         verdict = "faster"
-    elif high < 1 and ratio < 1 - LEAST:
+    elif interval.side_of(1) < 0 and ratio < 1 - LEAST:
         verdict = "slower"
     else:
         verdict = "same"
@@ -84,16 +81,13 @@ def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison
         first=median(before),
         second=median(after),
         ratio=ratio,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         verdict=verdict,
     )
 
 
-def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    source = random.Random(7)  # noqa: S311  # draws, not secrets
-    ratios = sorted(
-        median(source.choices(after, k=len(after))) / median(source.choices(before, k=len(before)))
-        for _ in range(DRAWS)
+def _interval(before: Sequence[float], after: Sequence[float]) -> Interval:
+    return bootstrap(
+        lambda source: median(source.choices(after, k=len(after))) / median(source.choices(before, k=len(before)))
     )
-    return ratios[round(0.025 * DRAWS)], ratios[round(0.975 * DRAWS) - 1]
