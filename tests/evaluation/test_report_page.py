@@ -158,7 +158,9 @@ def test_tables_that_may_scroll_say_so_and_the_page_knows_dark_screens(tmp_path:
     assert html.count("This table scrolls sideways.") == html.count("<table") > 0
     [least] = re.findall(r"table {[^}]*min-width: ([\d.]+)rem", html)
     [narrower] = re.findall(r"@container \(max-width: ([\d.]+)rem\) { \.scrolls { display: block", html)
-    assert float(least) == pytest.approx(float(narrower), abs=0.02)  # the hint is there exactly where the table is wider
+    assert float(least) == pytest.approx(
+        float(narrower), abs=0.02
+    )  # the hint is there exactly where the table is wider
     assert "prefers-color-scheme: dark" in html
     assert '<meta name="color-scheme" content="light dark">' in html
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from zoo.bench.measure import VERSION
+from zoo.checkpoints.model_config import checked
 from zoo.errors import ZooError
 from zoo.statistics import Interval, bootstrap
+from zoo.strict_json import read_object
 
 LEAST = 0.02
 """Smaller differences are called the same however sure they are: the next run's machine differs by more."""
@@ -50,16 +53,26 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Compari
     return found
 
 
+class _Rounds(msgspec.Struct):
+    pairs_per_second: Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)]
+
+
+class _Entry(msgspec.Struct):
+    target: str
+    shape: str
+    rounds: _Rounds
+
+
+class _Report(msgspec.Struct):
+    results: list[_Entry]
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """A report that ``--mode bench`` wrote. Raises ZooError."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ZooError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ZooError(f"{path} is not JSON: {error}") from error
-    if not isinstance(report, dict) or report.get("zoo_bench") != VERSION:
+    report = read_object(path)
+    if report.get("zoo_bench") != VERSION:
         raise ZooError(f"{path} is not a report of --mode bench of this version of zoo")
+    checked(report, _Report, path)
     return report
 
 

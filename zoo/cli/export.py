@@ -11,6 +11,7 @@ import click
 from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.model_options import exporter_option, model_option
+from zoo.cli.numbers import IntRange
 from zoo.cli.precision import allow_pickle_option, precision_option
 from zoo.errors import InputError
 from zoo.settings import ExportSettings, PrecisionChoice, RunSettings
@@ -44,11 +45,11 @@ if TYPE_CHECKING:
 @click.option("--target", metavar="DEVICE", help="Device to make the file for; it need not be on this machine.")
 @click.option(
     "--sequence-length",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="TOKENS",
     help="Length to trace and validate with; the graph takes any length whatever is given. 8192 takes 17 GB of memory.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
+@click.option("--batch-size", type=IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
 @click.option("--monolith", is_flag=True, help="Tell optimum to write one graph, which for a reranker it does anyway.")
 @click.option(
     "--quality",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quality-queries",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=50,
     show_default=True,
     metavar="N",

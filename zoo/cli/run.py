@@ -9,11 +9,13 @@ import click
 from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import exporter_option, model_option
+from zoo.cli.numbers import IntRange
 from zoo.cli.precision import allow_pickle_option, chosen_precision, precision_option
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
+from zoo.numerals import whole_number
 from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 
 
@@ -25,12 +27,9 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if value in ("auto", 0):
             return 0
-        try:
-            rows = int(str(value))
-        except ValueError:
-            rows = 0
+        rows = whole_number(str(value)) or 0
         if rows < 1:
-            self.fail(f"'{value}' is neither a positive number nor 'auto'", param, ctx)
+            self.fail(f"'{str(value)[:100]}' is neither a positive number nor 'auto'", param, ctx)
         return rows
 
 
@@ -65,13 +64,13 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 )
 @click.option(
     "--shape",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="TOKENS",
     help=f"Length limit of query and passage together, in tokens.  [default: {DEFAULT_LENGTH}]",
 )
 @click.option(
     "--query-max-length",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=DEFAULT_LENGTH,
     show_default=True,
     metavar="TOKENS",
@@ -102,13 +101,13 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
 @click.option("--offline", is_flag=True, help="Never touch the network.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="N",
     help="Threads to compute with. Default: what this process may use.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=1,
     show_default=True,
     help="Processes that each load the model and compute on their share of the threads, for machines of many cores.",

@@ -17,6 +17,7 @@ import click
 
 from zoo.cli.common import catalogue_of, verbosity_options
 from zoo.cli.device_options import DeviceCommand, KeyValue
+from zoo.cli.numbers import FloatRange, IntRange
 from zoo.cli.precision import precision_option
 from zoo.cli.threads import bound_tokenizer
 from zoo.errors import NotInstalledError, ZooError
@@ -66,7 +67,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=IntRange(0, 65535),
     default=8000,
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
@@ -97,13 +98,13 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 @precision_option
 @click.option(
     "--shape",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="TOKENS",
     help=f"Length limit of query and passage together, in tokens.  [default: {DEFAULT_LENGTH}]",
 )
 @click.option(
     "--query-max-length",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=DEFAULT_LENGTH,
     show_default=True,
     metavar="TOKENS",
@@ -119,20 +120,20 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--max-batch-tokens",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="N",
     help="Tokens of a batch, padding included. A longer pair runs alone.  [default: the device's own choice]",
 )
 @click.option(
     "--max-queued-tokens",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="N",
     help="Tokens that may wait; a request past that is answered 429.  [default: what the device does in half of --timeout, 262144 "
     "at least]",
 )
 @click.option(
     "--max-documents",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=2048,
     show_default=True,
     metavar="N",
@@ -140,7 +141,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--max-body",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=16 << 20,
     show_default=True,
     metavar="BYTES",
@@ -148,7 +149,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -156,7 +157,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--device-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -164,7 +165,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--drain-timeout",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -173,13 +174,13 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 @click.option("--offline", is_flag=True, help="Never touch the network for a model.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="N",
     help="Threads to compute with. Default: what this process may use.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=1,
     show_default=True,
     help="Processes that each load the model and compute on their share of the threads.",

@@ -12,6 +12,7 @@ from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import exporter_option, model_option
+from zoo.cli.numbers import FloatRange, IntRange
 from zoo.cli.precision import chosen_precision, precision_option
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.progress import progress as show_progress
@@ -38,18 +39,18 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
 )
 @click.option("--pairs-only", is_flag=True, help="Score pairs, and no data set.")
 @click.option("--quick", is_flag=True, help="Score a few pairs, and no data set: does it work at all?")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
+@click.option("--limit", type=IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Cut data sets to as many queries as are expected to take so long; --limit is exact.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
+@click.option("--batch-size", type=IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
 @click.option(
     "--shape",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="TOKENS",
     help=f"Length limit in tokens.  [default: {DEFAULT_LENGTH}]",
 )
@@ -65,7 +66,7 @@ from zoo.settings import DEFAULT_LENGTH, PrecisionChoice, RunSettings
     help="Where the report goes.  [default: zoo-verify-MODEL-DEVICE.json]",
 )
 @click.option("--offline", is_flag=True, help="Never touch the network.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads to compute with.")
+@click.option("--threads", type=IntRange(min=1), metavar="N", help="Threads to compute with.")
 @exporter_option
 @model_option
 @progress_option
