@@ -57,11 +57,17 @@ def broke_off(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
+LONGEST_PROBLEM = 1500
+"""Characters of a message about a file."""
+
+
 class InputError(ZooError):
     """Data that cannot be read as what it should be, located as exactly as a text editor needs."""
 
     def __init__(self, source: str | Path, line: int | None, problem: str) -> None:
         place = f"{source}" if line is None else f"{source}, line {line}"
+        if len(problem) > LONGEST_PROBLEM:  # it repeats what the file says
+            problem = f"{problem[:LONGEST_PROBLEM]} … ({len(problem):,} characters)"
         super().__init__(f"{place}: {problem}")
         self.source, self.line, self.problem = str(source), line, problem
 
@@ -117,7 +123,7 @@ class UnknownNameError(ZooError):
     def __init__(self, kind: str, name: str, known: Iterable[str], remark: str = "") -> None:
         names = sorted(known)
         close = suggestion(name, names)
-        message = f"there is no {kind} '{name}'."
+        message = f"there is no {kind} '{name:.200}'."
         if close:
             message += f" Did you mean '{close}'?"
         message += f" Known: {', '.join(names) or 'none'}."
@@ -132,8 +138,13 @@ def _rebuilt(kind: type[ZooError], args: tuple[Any, ...], attributes: dict[str, 
     return error
 
 
+LONGEST_NAME = 500
+"""Characters that are compared: the time grows with their square."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to ``name``, or None where nothing is close."""
+    name = name[:LONGEST_NAME]
     by_folded = {candidate.casefold(): candidate for candidate in known}
     folded = name.casefold()
     close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.6)

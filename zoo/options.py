@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from zoo.errors import UnknownNameError, ZooError
+from zoo.numerals import decimal_number, whole_number
 
 Kind: TypeAlias = Literal["text", "integer", "number", "file", "names"]
 METAVARS: Mapping[Kind, str] = {"text": "TEXT", "integer": "N", "number": "NUMBER", "file": "FILE", "names": "A,B"}
@@ -48,17 +49,26 @@ class Option:
         """``value`` if the option takes it. Raises ZooError naming ``owner`` (``the device 'cpu'``)."""
         problem = self._problem(value)
         if problem:
-            raise ZooError(f"the option {self.name}={value} of {owner}: {problem}")
+            raise ZooError(f"the option {self.name}={value:.200} of {owner}: {problem}")
         return value
 
     def _problem(self, value: str) -> str:
         if self.choices and self.kind != "file":
             return "" if value in self.choices else f"it takes {', '.join(self.choices)}"
         if self.kind == "integer":
-            whole = value.isascii() and value.isdecimal() and len(value) < 19 and int(value) >= self.minimum
-            return "" if whole else f"it takes a whole number, {self.minimum:g} or more"
+            whole = whole_number(value)
+            return (
+                ""
+                if whole is not None and whole >= self.minimum
+                else f"it takes a whole number, {self.minimum:g} or more"
+            )
         if self.kind == "number":
-            return "" if _number(value) >= self.minimum else f"it takes a number, {self.minimum:g} or more"
+            number = decimal_number(value)
+            return (
+                ""
+                if number is not None and self.minimum <= number < math.inf
+                else f"it takes a number, {self.minimum:g} or more"
+            )
         if self.kind == "file":
             names = f", and it is not one of {', '.join(self.choices)}" if self.choices else ""
             return "" if value in self.choices or Path(value).is_file() else f"there is no such file{names}"
@@ -81,15 +91,9 @@ def read_options(owner: str, declared: Iterable[Option], given: Mapping[str, str
                 f"option of {owner} called", spelling, {option.name for option in by_spelling.values()}
             )
         if option.name in chosen and chosen[option.name] != value:
-            raise ZooError(f"the option {option.name} of {owner} is given twice: '{chosen[option.name]}' and '{value}'")
+            raise ZooError(
+                f"the option {option.name} of {owner} is given twice: '{chosen[option.name]:.200}' and '{value:.200}'"
+            )
         chosen[option.name] = option.checked(value, owner)
     defaults = {option.name: option.default for option in by_spelling.values() if option.default}
     return {**defaults, **chosen}
-
-
-def _number(value: str) -> float:
-    try:
-        number = float(value) if value.isascii() and "_" not in value else math.nan
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan

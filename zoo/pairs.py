@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from zoo.errors import Faults, InputError
-from zoo.files import LONGEST_LINE, reason
+from zoo.files import numbered_lines, reason
 from zoo.streams import as_file, kept
 from zoo.strict_json import RepeatedKeyError, keys_once
 from zoo.types import Pair
@@ -74,11 +74,7 @@ class PairSource:
         """Lines that are not blank, by number. One that is not UTF-8 goes to ``faults`` if that is given, else it is raised."""
         try:
             with self._path.open("rb", buffering=READ_AT_ONCE) as handle:
-                for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
-                    if len(raw) > LONGEST_LINE:
-                        raise InputError(
-                            self.name, number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have"
-                        )
+                for number, raw in numbered_lines(handle, functools.partial(InputError, self.name)):
                     try:
                         text = self._decode(raw, number)
                     except InputError as fault:

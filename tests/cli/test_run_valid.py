@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,11 @@ from conftest import SHARED, Zoo
 from zoo import hookimpl
 from zoo.evaluation.datasets import DataRequest, find_layouts, open_collections
 from zoo.evaluation.metrics import MetricHooks, evaluate, ranked
+from zoo.evaluation.notes import notes
 from zoo.evaluation.reading import Reading
-from zoo.evaluation.report import Timing, notes, reference_checks
-from zoo.evaluation.rerank import judge
-from zoo.evaluation.timing import Stopwatch
+from zoo.evaluation.references import reference_checks
+from zoo.evaluation.rerank import Result, judge
+from zoo.evaluation.timing import Stopwatch, Timing
 from zoo.paths import bundled
 from zoo.registry.card import Reference, load_card
 from zoo.registry.participants import Participant
@@ -174,7 +176,7 @@ def test_missing_candidates_are_said(zoo: Zoo, data: Path) -> None:
     small.write(data.parent / "en-test.json", small.first_stage("mldr", "en", search_results=kept))
     result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data)
     assert result.exit_code == 0, result.stderr
-    assert "1 judged queries have no candidates (the first is 'q2')" in result.stderr
+    assert "1 judged query has no candidates (the first is 'q2')" in result.stderr
 
 
 def test_a_first_stage_that_found_nothing_for_a_query_counts_nothing(zoo: Zoo, data: Path) -> None:
@@ -267,7 +269,7 @@ def with_metrics(observer: object) -> Pipeline:
     return pipeline.extended(Participant("metrics", MetricHooks()))
 
 
-def small_result(tmp_path: Path, pipeline: Pipeline) -> object:
+def small_result(tmp_path: Path, pipeline: Pipeline) -> Result:
     request = DataRequest(data_path=small.mldr(tmp_path))
     [collection] = open_collections(find_layouts(request), request)
     scores = {q: {p: float(-i) for i, p in enumerate(found)} for q, found in small.CANDIDATES.items()}
@@ -284,39 +286,49 @@ class Depth:
 
 def test_a_guests_metric_stands_in_the_report(tmp_path: Path) -> None:
     result = small_result(tmp_path, with_metrics(Depth()))
-    assert result.reranked["depth"] == small.PAIRS / len(small.QUERIES)  # type: ignore[attr-defined]
+    assert result.reranked["depth"] == small.PAIRS / len(small.QUERIES)
 
 
 @pytest.mark.parametrize(
-    ("value", "limited", "says"),
+    ("stated", "used", "given", "says"),
     [
-        (None, False, "reproduced"),
-        (0.1, False, "NOT reproduced"),
-        (0.1, True, "not comparable, because the queries are limited"),
+        ({}, {}, {}, "reproduced"),
+        ({"value": 0.1}, {}, {}, "NOT reproduced"),
+        ({}, {"limit": 3}, {}, "not comparable: the queries are limited (`limit`)"),
+        ({}, {"top k": 50}, {}, "not comparable: `top_k` is 50 here, and 100 for the reference"),
+        ({}, {"max length": 256}, {}, "not comparable: `max_length` is 256 here, and 512 for the reference"),
+        ({}, {"query max length": 384}, {}, "not comparable: `query_max_length` is 384 here, and 512 for the reference"),
+        ({"retriever": "bm25"}, {}, {}, "not comparable: the first stage is bge-m3 here, and bm25 for the reference"),
+        ({"split": "dev"}, {}, {}, "not comparable: `split` is test here, and dev for the reference"),
+        ({"top_k": None, "retriever": None}, {}, {},
+         "not comparable: the card does not state the reference's first stage, `top_k`"),
+        ({}, {"long documents": "max"}, {}, "not comparable: long passages are scored in chunks"),
+        ({}, {}, {"instruction": "other"}, "not comparable: options differ from the card's: instruction (`model_options`)"),
+        ({}, {}, {"instruction": "the card's"}, "reproduced"),
     ],
-)
-def test_the_cards_reference_value_is_held_against_the_result(
-    value: float | None, limited: bool, says: str, tmp_path: Path
+)  # fmt: skip
+def test_the_cards_reference_value_is_held_against_a_result_of_the_same_settings(
+    stated: dict[str, Any], used: dict[str, Any], given: dict[str, str], says: str, tmp_path: Path
 ) -> None:
     result = small_result(tmp_path, with_metrics(object()))
-    measured = result.reranked["ndcg@10"]  # type: ignore[attr-defined]
-    reference = Reference(
-        dataset="mldr/en",
-        metric="ndcg@10",
-        value=measured if value is None else value,
-        tolerance=0.001,
-        settings="s",
-        source="a page",
-    )
-    card = type("Card", (), {"reference": [reference]})()
-    checks = reference_checks(card, [result], limited)  # type: ignore[list-item]
+    measured = result.reranked["ndcg@10"]
+    like: dict[str, Any] = {
+        "value": measured, "retriever": "bge-m3", "top_k": 100, "max_length": 512, "query_max_length": 512, **stated
+    }  # fmt: skip
+    reference = Reference(dataset="mldr/en", metric="ndcg@10", tolerance=0.001, settings="s", source="a page", **like)
+    settings = {
+        "top k": 100, "max length": 512, "query max length": 512, "limit": None, "long documents": "truncate", **used
+    }  # fmt: skip
+    card = type("Card", (), {"reference": [reference], "options": {"instruction": "the card's"}})()
+    checks = reference_checks(card, [result], settings, given)
     watch, stats = Stopwatch(), RunStats()
     [line] = [
         text
-        for text in notes([result], checks, stats, Timing.of(1.0, watch, stats, 0, 0))  # type: ignore[list-item]
+        for text in notes([result], checks, stats, Timing.of(1.0, watch, stats, 0, 0))
         if text.startswith("reference")
     ]
     assert line.endswith(f"measured {measured}, {says}")
+    assert checks[0]["reproduced"] is {"reproduced": True, "NOT reproduced": False}.get(says)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from zoo import files
 from zoo.errors import InputError, ZooError
 from zoo.multi import Columns, find_inputs
 from zoo.multi.inputs import InputFile
@@ -145,6 +146,9 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "latin-1": ("x.csv", b"query,passage\nq,p\xe9\n", r"line 2: is not UTF-8 \(byte 4 of the line\)"),
     "a cut gzip": ("x.jsonl.gz", gzip.compress(jsonl(PAIRS * 99).encode())[:-20], r"the gzip data is cut off"),
     "no gzip": ("x.jsonl.gz", b"plain text", r"the gzip data is cut off or damaged"),
+    "a key twice": ("x.jsonl", b'{"query": "q", "passage": "p", "query": "r"}\n', r"line 1: is not JSON: the key 'query' is there twice"),
+    "a column twice": ("x.csv", b"query,passage,query\nq,p,r\n", r"line 1: names the column 'query' twice"),
+    "a column of a tsv twice": ("x.tsv", b"query\tpassage\tquery\nq\tp\tr\n", r"line 1: names the column 'query' twice"),
     "half a character": ("x.jsonl", b'{"query": "\\ud800", "passage": "p"}\n', r"line 1: is not JSON"),
 }  # fmt: skip
 
@@ -155,6 +159,26 @@ def test_a_fault_is_located(fault: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=said):
         read(tmp_path / name)
+
+
+def test_a_line_without_an_end_is_refused_at_a_stated_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LONGEST_LINE", 1 << 16)
+    (tmp_path / "x.jsonl").write_text(jsonl(PAIRS) + '{"query": "' + "x" * (1 << 17))
+    with pytest.raises(InputError, match=r"line 4: is longer than"):
+        read(tmp_path / "x.jsonl")
+
+
+def test_a_gzip_bomb_is_refused_at_a_stated_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "UNPACKED_FREELY", 1 << 20)
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(jsonl(PAIRS).encode() + b"\n" * (20 << 20)))
+    with pytest.raises(InputError, match="unpacks to more than 200 times its size"):
+        read(tmp_path / "x.jsonl.gz")
+
+
+def test_a_link_that_leads_in_a_circle_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "round.jsonl").symlink_to("round.jsonl")
+    (tmp_path / "x.jsonl").write_text(jsonl(PAIRS))
+    assert [file.name for file in find_inputs([tmp_path], tmp_path / "output")] == ["x.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["table.parquet", "table.arrow", "packed.jsonl.zst"])

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from zoo.bench.measure import VERSION
+from zoo.checkpoints.model_config import checked
 from zoo.errors import ZooError
-
-DRAWS = 2000
-"""Draws of the bootstrap, always the same ones."""
+from zoo.statistics import Interval, bootstrap
+from zoo.strict_json import read_object
 
 LEAST = 0.02
 """Smaller differences are called the same however sure they are: the next run's machine differs by more."""
@@ -53,28 +53,38 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Compari
     return found
 
 
+class _Rounds(msgspec.Struct):
+    pairs_per_second: Annotated[list[Annotated[float, msgspec.Meta(gt=0)]], msgspec.Meta(min_length=1)]
+
+
+class _Entry(msgspec.Struct):
+    target: str
+    shape: str
+    rounds: _Rounds
+
+
+class _Report(msgspec.Struct):
+    results: list[_Entry]
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """A report that ``--mode bench`` wrote. Raises ZooError."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ZooError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ZooError(f"{path} is not JSON: {error}") from error
-    if not isinstance(report, dict) or report.get("zoo_bench") != VERSION:
+    report = read_object(path)
+    if report.get("zoo_bench") != VERSION:
         raise ZooError(f"{path} is not a report of the bench of this version of zoo")
+    checked(report, _Report, path)
     return report
 
 
 def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
     before, after = (each["rounds"]["pairs_per_second"] for each in (first, second))
     ratio = median(after) / median(before)
-    low, high = _interval(before, after)
+    interval = _interval(before, after)
     if min(len(before), len(after)) < FEWEST_ROUNDS:
         verdict: Literal["faster", "slower", "same", "too few rounds"] = "too few rounds"
-    elif low > 1 and ratio > 1 + LEAST:
+    elif interval.side_of(1) > 0 and ratio > 1 + LEAST:
         verdict = "faster"
-    elif high < 1 and ratio < 1 - LEAST:
+    elif interval.side_of(1) < 0 and ratio < 1 - LEAST:
         verdict = "slower"
     else:
         verdict = "same"
@@ -84,16 +94,13 @@ def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison
         first=median(before),
         second=median(after),
         ratio=ratio,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         verdict=verdict,
     )
 
 
-def _interval(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
-    source = random.Random(7)  # noqa: S311  # draws, not secrets
-    ratios = sorted(
-        median(source.choices(after, k=len(after))) / median(source.choices(before, k=len(before)))
-        for _ in range(DRAWS)
+def _interval(before: Sequence[float], after: Sequence[float]) -> Interval:
+    return bootstrap(
+        lambda source: median(source.choices(after, k=len(after))) / median(source.choices(before, k=len(before)))
     )
-    return ratios[round(0.025 * DRAWS)], ratios[round(0.975 * DRAWS) - 1]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.files import atomic_write, make_folder
+from zoo.files import atomic_write, make_folder, resolved
 
 BLOCK = 1 << 20
 
@@ -38,7 +38,7 @@ class Digests:
 
     def of(self, path: Path, *, fresh: bool = False) -> str:
         """The file's sha256; ``fresh`` reads the file whatever is remembered. Raises OSError."""
-        path = path.resolve()
+        path = resolved(path)
         stamp = _stamp(path)
         known = self._known.get(str(path))
         if known and known[:-1] == stamp and not fresh:
@@ -52,8 +52,8 @@ class Digests:
     def moved(self, places: Mapping[Path, Path]) -> None:
         """Files have new names and the same content."""
         for old, new in places.items():
-            if known := self._known.pop(str(old.resolve()), None):
-                self._known[str(new.resolve())] = known
+            if known := self._known.pop(str(resolved(old)), None):
+                self._known[str(resolved(new))] = known
         self._save()
 
     def _save(self) -> None:

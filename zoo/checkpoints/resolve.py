@@ -19,6 +19,7 @@ from zoo.checkpoints.licences import UNKNOWN
 from zoo.checkpoints.model_config import ModelConfig, read_config
 from zoo.checkpoints.sources import CheckpointRequest, find_checkpoint, is_offline
 from zoo.errors import PluginError, UnknownNameError, ZooError
+from zoo.files import resolved
 from zoo.registry.architecture import Architecture, Requirements
 from zoo.registry.card import COMMIT, ModelCard, load_card
 from zoo.registry.catalogue import Catalogue
@@ -53,7 +54,7 @@ def short_name(name: str) -> str:
     """The name for files and folders: ``hf:ORG/NAME@REVISION`` is ``ORG__NAME``, ``./FOLDER`` is ``FOLDER``."""
     if found := HUB_NAME.fullmatch(name):
         return found["hub"].replace("/", "__")
-    return Path(name).resolve().name.removesuffix(".toml") if _is_path(name) else name
+    return resolved(Path(name)).name.removesuffix(".toml") if _is_path(name) else name
 
 
 def check_name(catalogue: Catalogue, name: str) -> None:

@@ -7,7 +7,6 @@ wrong numbers, not an error.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,7 +15,7 @@ import msgspec
 
 from zoo.errors import InputError
 from zoo.files import reason
-from zoo.strict_json import keys_once
+from zoo.strict_json import parse
 
 LARGEST_HEADER = 100_000_000
 """Bytes: the bound that the safetensors library sets."""
@@ -87,10 +86,10 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
             length = int.from_bytes(handle.read(8), "little")
             if not 0 < length <= min(LARGEST_HEADER, size - 8):
                 raise InputError(path, None, "is not a safetensors file, or not a whole one")
-            header = json.loads(handle.read(length), object_pairs_hook=keys_once)
+            header = parse(handle.read(length))
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(path, None, f"is not a safetensors file: its header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise InputError(path, None, "is not a safetensors file: its header is not a JSON object")

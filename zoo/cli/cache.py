@@ -10,6 +10,7 @@ import click
 
 from zoo.cli.boundary import fail, out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.numbers import FloatRange
 
 if TYPE_CHECKING:
     from zoo.export.store import Entry
@@ -83,7 +84,7 @@ def verify(keys: tuple[str, ...], as_json: bool) -> None:
 )
 @click.option(
     "--unused-for",
-    type=click.FloatRange(min=0),
+    type=FloatRange(min=0),
     metavar="DAYS",
     help="Delete artifacts that no run has opened for so long.",
 )

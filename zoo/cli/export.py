@@ -11,6 +11,7 @@ import click
 from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.model_options import model_options
+from zoo.cli.numbers import IntRange
 from zoo.errors import InputError
 from zoo.settings import ExportSettings, RunSettings
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sequence-length",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="TOKENS",
     help="Length to trace and validate with; the graph takes any length whatever is given. 8192 takes 17 GB of memory.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
+@click.option("--batch-size", type=IntRange(min=1), metavar="ROWS", help="Batch to trace and validate with.")
 @click.option("--monolith", is_flag=True, help="Tell optimum to write one graph, which for a reranker it does anyway.")
 @click.option(
     "--quality",
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--quality-queries",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=50,
     show_default=True,
     metavar="N",

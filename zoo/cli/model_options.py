@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from zoo.cli.device_options import KeyValue
+from zoo.cli.numbers import IntRange
 from zoo.settings import DEFAULT_LENGTH, RunSettings
 
 PRECISION = (
@@ -35,12 +36,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "precision": {"type": click.Choice(["fp32", "fp16", "bf16", "int8", "auto"]), "help": PRECISION},
     "max_length": {
-        "type": click.IntRange(min=1),
+        "type": IntRange(min=1),
         "metavar": "TOKENS",
         "help": f"Length limit of query and passage together, in tokens.  [default: {DEFAULT_LENGTH}]",
     },
     "query_max_length": {
-        "type": click.IntRange(min=1),
+        "type": IntRange(min=1),
         "default": DEFAULT_LENGTH,
         "show_default": True,
         "metavar": "TOKENS",
@@ -52,12 +53,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "offline": {"is_flag": True, "help": "Never touch the network."},
     "threads": {
-        "type": click.IntRange(min=1),
+        "type": IntRange(min=1),
         "metavar": "N",
         "help": "Threads to compute with. Default: what this process may use.",
     },
     "workers": {
-        "type": click.IntRange(min=1),
+        "type": IntRange(min=1),
         "default": 1,
         "show_default": True,
         "help": "Processes that each load the model and compute on their share of the threads, for machines of many cores.",

@@ -15,6 +15,7 @@ from zoo.cli.progress import Progress, progress_option
 from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
+from zoo.numerals import whole_number
 from zoo.settings import RunSettings
 
 
@@ -26,12 +27,9 @@ class Rows(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # see KeyV
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if value in ("auto", 0):
             return 0
-        try:
-            rows = int(str(value))
-        except ValueError:
-            rows = 0
+        rows = whole_number(str(value)) or 0
         if rows < 1:
-            self.fail(f"'{value}' is neither a positive number nor 'auto'", param, ctx)
+            self.fail(f"'{str(value)[:100]}' is neither a positive number nor 'auto'", param, ctx)
         return rows
 
 

@@ -18,6 +18,7 @@ import click
 from zoo.cli.common import catalogue_of, verbosity_options
 from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import model_options
+from zoo.cli.numbers import IntRange
 from zoo.cli.precision import chosen_precision
 from zoo.cli.serve_options import serve_options
 from zoo.cli.threads import bound_tokenizer
@@ -70,7 +71,7 @@ class Alias(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic
 )
 @click.option(
     "--max-batch-tokens",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     metavar="N",
     help="Tokens of a batch, padding included. A longer pair runs alone.  [default: the device's own choice]",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.numbers import FloatRange, IntRange
 from zoo.serve.keys import read_keys
 from zoo.serve.settings import ServeSettings
 
@@ -17,7 +18,7 @@ OPTIONS = (
     click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on."),
     click.option(
         "--port",
-        type=click.IntRange(0, 65535),
+        type=IntRange(0, 65535),
         default=8000,
         show_default=True,
         help="Port to listen on; 0 takes a free one.",
@@ -45,14 +46,14 @@ OPTIONS = (
     ),
     click.option(
         "--max-queued-tokens",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         metavar="N",
         help="Tokens that may wait; a request past that is answered 429.  [default: what the device does in half of --timeout, 262144 "
         "at least]",
     ),
     click.option(
         "--max-documents",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         default=2048,
         show_default=True,
         metavar="N",
@@ -60,7 +61,7 @@ OPTIONS = (
     ),
     click.option(
         "--max-body",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         default=16 << 20,
         show_default=True,
         metavar="BYTES",
@@ -68,7 +69,7 @@ OPTIONS = (
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -76,7 +77,7 @@ OPTIONS = (
     ),
     click.option(
         "--device-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         default=300.0,
         show_default=True,
         metavar="SECONDS",
@@ -84,7 +85,7 @@ OPTIONS = (
     ),
     click.option(
         "--drain-timeout",
-        type=click.FloatRange(min=0),
+        type=FloatRange(min=0),
         default=30.0,
         show_default=True,
         metavar="SECONDS",

@@ -37,6 +37,7 @@ FLAGS: Mapping[str, str] = {
     "shapes": "--shapes",
     "split": "--split",
     "threads": "--threads",
+    "top_k": "--top-k",
     "torch": "--torch",
     "workers": "--workers",
 }

@@ -8,6 +8,7 @@ import click
 
 from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, verbosity_options
+from zoo.cli.numbers import FloatRange, IntRange
 from zoo.cli.tecorigin import TecoriginCommand
 
 
@@ -28,7 +29,7 @@ from zoo.cli.tecorigin import TecoriginCommand
 )
 @click.option(
     "--timeout",
-    type=click.IntRange(min=1),
+    type=IntRange(min=1),
     default=1800,
     show_default=True,
     metavar="SECONDS",
@@ -36,7 +37,7 @@ from zoo.cli.tecorigin import TecoriginCommand
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0.1),
+    type=FloatRange(min=0.1),
     default=16.0,
     show_default=True,
     metavar="GB",

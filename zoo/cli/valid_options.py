@@ -12,6 +12,8 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
+from zoo.cli.numbers import FloatRange, IntRange
+
 BATCH_SIZE = 32
 """Pairs a batch in valid mode, where neither ``--batch-size`` nor a budget of the device says it."""
 
@@ -88,7 +90,7 @@ class ShapeList(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # gen
     ) -> tuple[tuple[int, int], ...]:
         if isinstance(value, tuple):
             return value
-        found = [re.fullmatch(r"([1-9]\d{0,6})x([1-9]\d{0,6})", part.strip()) for part in str(value).split(",")]
+        found = [re.fullmatch(r"([1-9][0-9]{0,6})x([1-9][0-9]{0,6})", part.strip()) for part in str(value).split(",")]
         if not all(found):
             self.fail(f"'{value}' is not of the form ROWSxTOKENS,ROWSxTOKENS, for example 1x128,8x512", param, ctx)
         return tuple((int(each[1]), int(each[2])) for each in found if each)
@@ -118,13 +120,13 @@ OPTIONS = (
     ),
     click.option(
         "--top-k",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         metavar="N",
         help="valid: candidates reranked for each query, the best of the first stage. multi: rows kept of each query, the best "
         f"by their scores.  [default: {TOP_K}; multi: all]",
     ),
     click.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="valid: only the first N queries of each language."
+        "--limit", type=IntRange(min=1), metavar="N", help="valid: only the first N queries of each language."
     ),
     click.option(
         "--ignore-identical-ids/--keep-identical-ids",
@@ -168,7 +170,7 @@ OPTIONS = (
     ),
     click.option(
         "--duration",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         default=1.0,
         show_default=True,
         metavar="SECONDS",
@@ -176,13 +178,13 @@ OPTIONS = (
     ),
     click.option(
         "--iterations",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         metavar="N",
         help="bench: batches of a pass, in place of --duration.",
     ),
     click.option(
         "--rounds",
-        type=click.IntRange(min=1),
+        type=IntRange(min=1),
         default=5,
         show_default=True,
         metavar="N",

@@ -13,6 +13,7 @@ from zoo.cli.boundary import out, tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import model_options
+from zoo.cli.numbers import FloatRange, IntRange
 from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.progress import progress as show_progress
@@ -31,15 +32,15 @@ from zoo.settings import RunSettings
 )
 @click.option("--pairs-only", is_flag=True, help="Score pairs, and no data set.")
 @click.option("--quick", is_flag=True, help="Score a few pairs, and no data set: does it work at all?")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
+@click.option("--limit", type=IntRange(min=1), metavar="N", help="Only the first N queries of a data set.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Cut data sets to as many queries as are expected to take so long; --limit is exact.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
+@click.option("--batch-size", type=IntRange(min=1), default=8, show_default=True, help="Pairs a batch.")
 @click.option("--half/--no-half", default=None, help="Verify in float16, or in float32. Default: the device's own.")
 @click.option(
     "--torch/--no-torch", default=None, help="Compare with PyTorch too. Default: where torch and the weights are there."

@@ -18,10 +18,13 @@ from zoo.evaluation.html import page
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.longdoc import LongDoc
 from zoo.evaluation.metrics import MetricHooks
+from zoo.evaluation.notes import notes, table
 from zoo.evaluation.reading import Reading
-from zoo.evaluation.report import Timing, document, make_folders, notes, overall, reference_checks, table, write_files
-from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, rerank
-from zoo.evaluation.timing import Stopwatch
+from zoo.evaluation.references import reference_checks
+from zoo.evaluation.report import document
+from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, overall, rerank
+from zoo.evaluation.result_files import make_folders, write_files
+from zoo.evaluation.timing import Stopwatch, Timing
 from zoo.files import atomic_write
 from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Participant
@@ -115,7 +118,7 @@ def evaluate(
                 judge(pipeline, collection, run, chunks, reading, reranker.card)
                 for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
             ]
-            checks = reference_checks(reranker.card, results, limited=data.limit is not None)
+            checks = reference_checks(reranker.card, results, header, settings.model_options)
             report = document(
                 header,
                 results,

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from zoo.errors import ZooError
 from zoo.files import make_folder, reason
-from zoo.strict_json import keys_once
+from zoo.strict_json import parse
 from zoo.types import Scores
 
 VERSION = 1
@@ -152,8 +152,8 @@ def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str,
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        entry = json.loads(line, object_pairs_hook=keys_once)
-    except (ValueError, RecursionError) as error:
+        entry = parse(line)
+    except ValueError as error:
         raise _damaged(path, number) from error
     if not isinstance(entry, dict):
         raise _damaged(path, number)
@@ -169,14 +169,14 @@ def _damaged(path: Path, number: int) -> ZooError:
 def _check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     expected = json.loads(json.dumps({"zoo_journal": VERSION, **wanted}))
     differences = [
-        f"  {key}: {found.get(key, 'not there')} in the journal, {expected.get(key, 'not there')} now"
+        f"  {key:.200}: {found.get(key, 'not there')!s:.200} in the journal, {expected.get(key, 'not there')!s:.200} now"
         for key in dict.fromkeys([*expected, *found])
         if found.get(key) != expected.get(key)
     ]
     if differences:
         raise ZooError(
             "\n".join([
-                f"{path} holds the scores of another run:", *differences,
+                f"{path} holds the scores of another run:", *differences[:40],
                 "`overwrite` throws them away and starts anew; another folder (`output`) keeps them.",
             ])
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from zoo.registry.choose import of_device
 from zoo.registry.stages import Pipeline
 from zoo.reranker import Reranker
 from zoo.scoring.scorer import Scorer
+from zoo.statistics import PairedTest, paired_test
 from zoo.types import Artifact, Pair, Run
 
 
@@ -50,6 +51,24 @@ class Result:
     """How much of it the model's vocabulary knows."""
     warnings: tuple[str, ...] = ()
     """What kept a plugin's metrics out of it, and what the model could not read."""
+
+    @property
+    def gains(self) -> list[float]:
+        """By how much each query's nDCG@10 is higher after reranking, in the order of ``per_query``."""
+        return [
+            values[metrics.MAIN] - self.first_per_query[query][metrics.MAIN] for query, values in self.per_query.items()
+        ]
+
+
+def overall(results: Sequence[Result], *, first_stage: bool = False) -> float:
+    """nDCG@10, the mean over the languages, as Tecorigin's last line gives it."""
+    figures = [(result.first_stage if first_stage else result.reranked)[metrics.MAIN] for result in results]
+    return round(sum(figures) / len(figures), metrics.PLACES)
+
+
+def improvement(results: Sequence[Result]) -> PairedTest:
+    """Whether nDCG@10 is better reranked than by the first stage: a paired test over the queries, for the mean over the languages."""
+    return paired_test([result.gains for result in results])
 
 
 def rerank(scorer: Scorer, collection: Collection, long_doc: LongDoc, max_length: int) -> Iterator[Scored]:

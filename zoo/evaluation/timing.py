@@ -1,15 +1,17 @@
-"""Where the time of a run goes: a participant that looks on at its stages."""
+"""Where the time of a run goes: a participant that looks on at its stages, and the figures made of it (docs/evaluation.md)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from zoo.registry.markers import hookimpl
+from zoo.scoring.scorer import RunStats
+from zoo.statistics import percentile
 from zoo.types import BatchInfo, Pair, Session, Tensors
 
 
@@ -82,3 +84,59 @@ class Stopwatch:
 
         future.add_done_callback(done)
         return future
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds and rates of this invocation; batches that the journal had are not in them."""
+
+    e2e: float
+    """From the first byte of the data read to the last score."""
+    data: float
+    """In all, that the device had nothing to do."""
+    inference: float
+    """A batch, on the device."""
+    preprocess: float
+    postprocess: float
+    pairs: int
+    pairs_per_second: float
+    tokens_per_second: float
+    vendor_samples_per_second: float
+    """Rows that only fill a fixed shape counted as samples, as Tecorigin does."""
+    batches: int
+    recalled_batches: int
+    latency: Mapping[str, float]
+
+    @classmethod
+    def of(cls, e2e: float, watch: Stopwatch, stats: RunStats, recalled_batches: int, recalled_rows: int) -> Timing:
+        """What the stopwatch saw, a batch; ``recalled_rows`` of the stats's pairs came from the journal."""
+        rows = sum(batch.rows for batch in watch.batches)
+        surplus = max(rows + recalled_rows - stats.pairs, 0)
+        pairs, count = max(rows - surplus, 0), max(len(watch.batches), 1)
+        seconds = [batch.seconds for batch in watch.batches]
+        return cls(
+            e2e=e2e,
+            data=watch.idle,
+            inference=sum(seconds) / count,
+            preprocess=watch.preprocess / count,
+            postprocess=watch.postprocess / count,
+            pairs=pairs,
+            pairs_per_second=pairs / e2e,
+            tokens_per_second=sum(batch.tokens for batch in watch.batches) / e2e,
+            vendor_samples_per_second=rows / e2e,
+            batches=len(watch.batches),
+            recalled_batches=recalled_batches,
+            latency={f"p{share}": percentile(seconds, share / 100) for share in (50, 90, 99)},
+        )
+
+    def by_counter(self, device_seconds: float | None) -> Timing:
+        """The same, with the device's time by its runtime's own counter where it has one."""
+        return self if device_seconds is None else replace(self, inference=device_seconds / max(self.batches, 1))
+
+    @property
+    def summary(self) -> str:
+        """Tecorigin's summary line, to the letter."""
+        return (
+            f"summary: avg_sps: {self.pairs_per_second}, e2e_time: {self.e2e}, data_time: {self.data}, "
+            f"avg_inference_time: {self.inference}, avg_preprocess_time: {self.preprocess}, avg_postprocess: {self.postprocess}"
+        )

@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.export.build import BuildRequest
 from zoo.export.prepare import Preparation
 from zoo.export.steps import EXPORT
+from zoo.files import resolved
 from zoo.registry.catalogue import Catalogue
 from zoo.settings import ExportSettings
 from zoo.types import Artifact, Checkpoint, Device, Precision
@@ -65,7 +66,7 @@ def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
 
 def _checked_output(output: Path) -> Path:
     """The folder to make: what a link leads to. Raises ZooError if something is there already."""
-    place = output.resolve() if output.is_symlink() else output
+    place = resolved(output) if output.is_symlink() else output
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise ZooError(f"the folder {output} (`output`) exists and is not empty. Name a new one")
     return place

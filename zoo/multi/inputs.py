@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from zoo.errors import ZooError
+from zoo.files import resolved
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +60,14 @@ def find_inputs(paths: Iterable[str | Path], output: Path) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for given in paths:
-        files = _files(str(given), output.resolve())
+        files = _files(str(given), resolved(output))
         if not files:
             raise ZooError(
                 f"`data_path` {given}: there are no files of pairs. Suffixes: {', '.join(FORMS)}, also with .gz or .zst"
             )
         for file in files:
             other = found.setdefault(file.name, file)
-            if other.path.resolve() != file.path.resolve():
+            if resolved(other.path) != resolved(file.path):
                 raise ZooError(
                     f"{other.path} and {file.path} would both be called {file.name} in the output folder. "
                     "Give the folder that holds both, or score them in two runs"
@@ -79,7 +80,7 @@ def _files(given: str, output: Path) -> list[InputFile]:
     if path.is_file():
         return [_named(path, path.name)]
     if path.is_dir():
-        if path.resolve() == output:
+        if resolved(path) == output:
             raise ZooError(f"`output` {output} is the folder that is read. Choose another folder for the results")
         return list(_below(path, output))
     if not glob.has_magic(given):
@@ -89,7 +90,7 @@ def _files(given: str, output: Path) -> list[InputFile]:
     return [
         _named(match, match.relative_to(root).as_posix())
         for match in matches
-        if match.is_file() and not match.resolve().is_relative_to(output)
+        if match.is_file() and not resolved(match).is_relative_to(output)
     ]
 
 
@@ -107,7 +108,7 @@ def _below(folder: Path, output: Path) -> Iterator[InputFile]:
     unknown: list[str] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if any(part.startswith((".", "_")) for part in name.parts) or path.resolve().is_relative_to(output):
+        if any(part.startswith((".", "_")) for part in name.parts) or resolved(path).is_relative_to(output):
             continue
         if not path.is_file():
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import chain
 from typing import IO, Any, TypeAlias
@@ -10,15 +11,17 @@ from typing import IO, Any, TypeAlias
 import msgspec
 
 from zoo.errors import InputError
+from zoo.files import LONGEST_LINE, numbered_lines
 from zoo.multi.inputs import Form, InputFile
 from zoo.multi.rows import Columns, Row, pairs_row
 from zoo.multi.unpack import import_arrow, opened
 from zoo.pairs import FORMS, parse_line
+from zoo.strict_json import parse
 
 Rows: TypeAlias = Generator[Row, None, None]
 
-LONGEST_FIELD = 1 << 30
-"""Characters of a CSV field. Python's own limit, 131,072, is less than a long document."""
+LONGEST_FIELD = LONGEST_LINE
+"""Characters of a CSV field, which may have many lines. Python's own limit, 131,072, is less than a long document."""
 
 ROWS_AT_ONCE = 256
 """Rows of a binary table that become Python objects together: few, for a passage may have a megabyte."""
@@ -42,7 +45,9 @@ def _jsonl(file: InputFile, columns: Columns) -> Rows:
             continue
         try:
             value = decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
+            if any(text.count(f'"{key}"') > 1 for key in value):
+                parse(text)
+        except (ValueError, RecursionError) as error:
             raise InputError(file.path, number, f"is not JSON: {error}. It reads: {text[:120]!r}") from error
         yield _row(file, columns, number, value)
 
@@ -58,12 +63,13 @@ def _tsv(file: InputFile, columns: Columns) -> Rows:
         for number, text in chain([first], lines):
             yield _pairs(file, number, text, tabular=True)
         return
+    _refuse_repeated(file, first[0], names)
     for number, text in lines:
         yield _row(file, columns, number, _cells(file, number, names, text.split("\t")))
 
 
 def _csv(file: InputFile, columns: Columns) -> Rows:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    csv.field_size_limit(LONGEST_FIELD)
     with opened(file) as handle:
         reader = csv.reader(_decoded(file, handle), strict=True)
         names: list[str] | None = None
@@ -78,6 +84,7 @@ def _csv(file: InputFile, columns: Columns) -> Rows:
                 continue
             if names is None:
                 names = cells
+                _refuse_repeated(file, reader.line_num, names)
                 continue
             yield _row(file, columns, reader.line_num, _cells(file, reader.line_num, names, cells))
 
@@ -134,7 +141,8 @@ def _lines(file: InputFile) -> Iterator[tuple[int, str]]:
 
 
 def _decoded(file: InputFile, handle: IO[bytes]) -> Iterator[str]:
-    for number, raw in enumerate(handle, start=1):
+    packed_size = file.path.stat().st_size if file.packing else None
+    for number, raw in numbered_lines(handle, functools.partial(InputError, file.path), packed_size):
         try:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -157,6 +165,12 @@ def _row(file: InputFile, columns: Columns, number: int, values: Mapping[str, An
         if what == "row":
             raise InputError(file.path, None, f"row {number} {error}") from error
         raise InputError(file.path, number, str(error)) from error
+
+
+def _refuse_repeated(file: InputFile, number: int, names: list[str]) -> None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(file.path, number, f"names the column '{repeated}' twice. Rename one of the two")
 
 
 def _cells(file: InputFile, number: int, names: list[str], cells: list[str]) -> dict[str, str]:

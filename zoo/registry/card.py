@@ -37,6 +37,17 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What it was measured with, in words."""
     source: str
     """Who says so: a paper, a page, a command of this repository."""
+    split: str = "test"
+    """Split of the data set."""
+    retriever: str | None = None
+    """First stage that gave the candidates. A result is held against the value only if this, ``top_k`` and ``max_length`` are stated and
+    are those of the run."""
+    top_k: int | None = None
+    """Candidates of each query that were reranked."""
+    max_length: int | None = None
+    """Length limit of query and passage together, in tokens."""
+    query_max_length: int | None = None
+    """Length limit of the query, in tokens."""
 
 
 class GoldenScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from zoo.errors import ZooError
+from zoo.numerals import decimal_number
 from zoo.serve.access_log import AccessLog
 from zoo.serve.body import json_response, read_body, wait_until_gone
 from zoo.serve.dialects.base import Dialect, decoded
@@ -172,10 +172,7 @@ class Service:
         asked = request.headers.get("x-request-timeout")
         if asked is None:
             return self.settings.timeout
-        try:
-            seconds = float(asked)
-        except ValueError:
-            seconds = math.nan
+        seconds = decimal_number(asked) or 0.0
         if not seconds > 0:
             raise Refusal("invalid", "X-Request-Timeout must be a number of seconds above 0")
         return min(seconds, self.settings.timeout)

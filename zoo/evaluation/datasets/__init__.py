@@ -11,6 +11,7 @@ from zoo.evaluation.datasets import beir, hub, mldr, trec
 from zoo.evaluation.datasets.collection import Collection, DataRequest
 from zoo.evaluation.datasets.layout import Layout
 from zoo.evaluation.datasets.names import unfit_name
+from zoo.files import resolved
 from zoo.paths import bundled
 
 __all__ = ["Collection", "DataRequest", "find_layouts", "open_collections"]
@@ -45,7 +46,7 @@ def find_layouts(request: DataRequest) -> list[Layout]:
         )
     # '.' and '..' have a name and a parent too; any other path is called what the user called it.
     path = Path(request.data_path)
-    path = path.resolve() if ".." in path.parts else path.absolute()
+    path = resolved(path) if ".." in path.parts else path.absolute()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
         if path.is_file():

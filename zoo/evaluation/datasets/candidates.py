@@ -13,9 +13,10 @@ import msgspec
 
 from zoo.errors import Faults, InputError
 from zoo.evaluation.datasets.collection import NO_RERANKER
-from zoo.evaluation.datasets.lines import Lines, columns, decimal_number
+from zoo.evaluation.datasets.lines import Lines, columns
 from zoo.evaluation.datasets.names import unfit_id, unfit_name, unfit_score
 from zoo.files import reason
+from zoo.numerals import decimal_number
 from zoo.streams import as_file
 
 FORM = (

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.errors import InputError
-from zoo.evaluation.datasets.lines import Line, Lines, whole_number
+from zoo.evaluation.datasets.lines import Line, Lines
 from zoo.evaluation.datasets.names import unfit_grade, unfit_id
 from zoo.evaluation.datasets.passages import Passages
+from zoo.numerals import whole_number
 from zoo.types import Qrels, Run
 
 NO_RERANKER = "NoReranker"

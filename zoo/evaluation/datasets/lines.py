@@ -6,11 +6,8 @@ raised together at its end.
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
-import json
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,16 +16,12 @@ from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 import msgspec
 
 from zoo.errors import Faults, InputError
-from zoo.files import LONGEST_LINE, reason
-from zoo.strict_json import RepeatedKeyError, keys_once
+from zoo.files import numbered_lines, reason
+from zoo.strict_json import RepeatedKeyError, parse
 
 T = TypeVar("T")
 BOM = b"\xef\xbb\xbf"
 BUFFER = 1 << 20
-UNPACKED_FREELY, UNPACKED_TIMES = 100 << 20, 200
-"""A gzip file may unpack to so many bytes, or to so many times its size. Text shrinks to a third; 1,000 times is a bomb."""
-WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 BLANKS = " \t\r\n\v\f"
 """What separates the columns of TREC's files: ASCII's white space."""
 
@@ -59,19 +52,13 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         digest, offset, number = hashlib.sha256(), 0, 0
         try:
-            most = max(UNPACKED_FREELY, UNPACKED_TIMES * self._file.stat().st_size)
+            packed_size = self._file.stat().st_size if self.packed else None
             with self._open() as handle:
-                for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
-                    if len(raw) > LONGEST_LINE:
-                        raise self.fault(
-                            number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have"
-                        )
+                for number, raw in numbered_lines(handle, self.fault, packed_size):
                     digest.update(raw)
                     if raw.strip():
                         yield Line(number, offset, raw)
                     offset += len(raw)
-                    if self.packed and offset > most:
-                        raise self.fault(number, f"the gzip data unpacks to more than {UNPACKED_TIMES} times its size")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self.fault(
                 number + 1, f"the gzip data is cut off or damaged ({error}). Download the file again"
@@ -127,7 +114,7 @@ class Form(Generic[T]):
         try:
             value = self._decode(raw)
             if every_key and any(raw.count(key) > 1 for key in self._keys):
-                json.loads(raw, object_pairs_hook=keys_once)
+                parse(raw)
             return value
         except (ValueError, RecursionError) as error:
             kind = "is not what it should be" if isinstance(error, msgspec.ValidationError) else "is not JSON"
@@ -182,13 +169,3 @@ def _split(lines: Lines, line: Line, names: str, separator: str | None) -> list[
             line, f"has {sum(map(bool, found))} {kind} columns, not {wanted} ({names}). It reads: {text[:120]!r}"
         )
     return found
-
-
-def whole_number(text: str) -> int | None:
-    """``text`` as an integer of at most 18 digits, in ASCII alone; None if it is not one."""
-    return int(text) if WHOLE.fullmatch(text) else None
-
-
-def decimal_number(text: str) -> float | None:
-    """``text`` as a number, in ASCII alone and without underscores; None if it is not one."""
-    return float(text) if DECIMAL.fullmatch(text) else None
