@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.api import ExportRequest, Job, ZooError, has_safetensors, import_onnxruntime, probes, usable_threads
+from zoo.api import (
+    ExportRequest,
+    Job,
+    ZooError,
+    has_safetensors,
+    onnxruntime_settings,
+    onnxruntime_version,
+    open_onnxruntime,
+    probes,
+    read_onnx,
+    usable_threads,
+)
 from zoo_direct import proof
 from zoo_direct.build import WrittenGraph, read_config, write_graph
 from zoo_direct.families import supports
@@ -16,9 +27,6 @@ from zoo_direct.weights import Weights
 
 FIRST_TOKEN, FLASH, FUSE = "first-token-only", "flash", "fuse"
 DECODERS = frozenset({"gemma", "qwen2", "qwen3"})
-WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-RIGHT_MEMORY_PLANS = (1, 19)
-"""The first version of ONNX Runtime whose memory plans give nothing away that is still read; the device ``cpu`` has the same."""
 FROM_BYTES = (1, 21)
 """The first version of ONNX Runtime that opens a graph given as bytes with its weights in a folder."""
 
@@ -60,13 +68,9 @@ def export(job: Job) -> dict[str, Any]:
 def reference(job: Job) -> dict[str, Any]:
     """The logits that the graph must give, by the independent forward pass in numpy."""
     assert job.checkpoint
-    config = read_config(job.checkpoint)
-    types = int(config.get("type_vocab_size") or 0) > 1 and config.get("model_type") not in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-    )
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    assert job.model
+    # A decoder also takes keys and values of a shared beginning, which are not text.
+    names = [name for name in read_onnx(job.model).inputs if name in probes.FEATURES]
     batches = probes.of_checkpoint(job.checkpoint, names)
     logits = proof.expected(job.checkpoint, batches, _head(job.head))
     probes.save(job.reference, batches, [{"logits": each} for each in logits])
@@ -78,15 +82,7 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
     assert job.model
     import numpy as np
 
-    onnxruntime = import_onnxruntime()
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = usable_threads(), 3
-    settings.enable_mem_pattern = _runtime() >= RIGHT_MEMORY_PLANS
-    source: str | bytes = str(job.model)
-    if job.weights_folder is not None:
-        source = job.model.read_bytes()
-        settings.add_session_config_entry(WEIGHTS_FOLDER, str(job.weights_folder))
-    session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+    session = open_onnxruntime(job.model, onnxruntime_settings(usable_threads()), job.weights_folder)
 
     def fed(batch: probes.Arrays) -> Mapping[str, Any]:
         past = {
@@ -107,7 +103,7 @@ def _borrowing(job: Job, form: str) -> dict[str, Any]:
     assert job.checkpoint
     files = {path.name: path.resolve() for path in Weights(job.checkpoint).files}
     folders = {path.parent for path in files.values()}
-    if _runtime() >= FROM_BYTES and len(folders) == 1:
+    if onnxruntime_version() >= FROM_BYTES and len(folders) == 1:
         graph = _written(job, form, {name: path.name for name, path in files.items()})
         folder = str(folders.pop())
         borrowed = {path.name: str(path) for path in files.values()}
@@ -149,8 +145,3 @@ def _placed(source: Path, target: Path, *, link: bool) -> str:
             return "linked"
     shutil.copyfile(source, target)
     return "copied"
-
-
-def _runtime() -> tuple[int, int]:
-    major, minor = str(import_onnxruntime().__version__).split(".")[:2]
-    return int(major), int(minor)

@@ -1,9 +1,9 @@
 """What an ONNX file says of itself, read with the standard library: external data, element types, operator domains.
 
 The protobuf wire format is walked without decoding tensors, so that a file of 2 GB is read in milliseconds and the runtime core needs
-no ``onnx``. Field numbers: onnx.proto (ModelProto 7 graph, 8 opset_import; GraphProto 1 node, 5 initializer, 15 sparse_initializer;
-NodeProto 4 op_type, 5 attribute, 7 domain; AttributeProto 5 t, 6 g, 10 tensors, 11 graphs; TensorProto 1 dims, 2 data_type, 8 name,
-13 external_data, 14 data_location).
+no ``onnx``. Field numbers: onnx.proto (ModelProto 7 graph, 8 opset_import; GraphProto 1 node, 5 initializer, 11 input,
+15 sparse_initializer; ValueInfoProto 1 name; NodeProto 4 op_type, 5 attribute, 7 domain; AttributeProto 5 t, 6 g, 10 tensors, 11 graphs;
+TensorProto 1 dims, 2 data_type, 8 name, 13 external_data, 14 data_location).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class OnnxFile:
     operators: set[str] = field(default_factory=set)
     """Operator types, those outside the standard as ``domain.type``."""
     opsets: dict[str, int] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    """Names, in the graph's order; a file of before 2019 lists its weights among them."""
 
     @property
     def files(self) -> list[Path]:
@@ -91,6 +93,8 @@ def _graph(view: memoryview, found: OnnxFile, depth: int) -> None:
             _node(value, found, depth)
         elif number == 5:
             _tensor(value, found)
+        elif number == 11 and not depth:
+            found.inputs.append(_text(_first(value).get(1)))
         elif number == 15:
             for part, tensor in _fields(value):
                 if part in (1, 2) and isinstance(tensor, memoryview):
