@@ -121,7 +121,7 @@ def test_every_step_is_proven_and_int8_scores_near_the_source(
     last = "quantise" if dot_product else "quantise-unsigned"
     folder = tmp_path / "xlmr"
     right = torch_scores(make_checkpoint(folder), folder)
-    words = ("--config-path", folder, "--target", "cpu", "--precision", "int8", "--json")
+    words = ("--config-path", folder, "--target", "cpu", "--precision", "int8", "--exporter", "optimum", "--json")
     exported = zoo("export", "bge-reranker-v2-m3", *words)
     assert exported.exit_code == 0, exported.stderr
     report = json.loads(exported.stdout)

@@ -99,8 +99,13 @@ class Builder:
             return self.make(request)  # it was made for another purpose; the weights decide
         elif self.steps.only_faster(steps):
             steps = ()  # a file that is there is run at once
-        if steps and self._possible(steps):
-            return self.make(replace(request, source=exported, recipe=steps))
+        try:
+            if steps and self._possible(steps):
+                return self.make(replace(request, source=exported, recipe=steps))
+        except NotInstalledError:
+            if not has_weights:
+                raise
+            return self.make(request)  # an exporter that starts from the weights may do without those packages
         origin = f"in the checkpoint, {request.served_by}"
         made = self.steps.precision_made(request.recipe, request.precision)
         return Artifact(model=exported, precision=made, origin=origin, head=request.head)

@@ -109,6 +109,34 @@ def test_an_unknown_key_of_the_config_is_named_with_the_way_out(
     assert "optimum" in result.stderr
 
 
+@pytest.mark.parametrize("dot_product", [True, False], ids=["with-vnni", "without"])
+def test_int8_is_made_without_any_extra(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, dot_product: bool
+) -> None:
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: dot_product)
+    exact, _ = logits(zoo, checkpoint)
+    rounded, said = logits(zoo, checkpoint, "--precision", "int8")
+    assert "step 1 of 1: export (direct)" in said
+    assert "(allowed 0.5)" in said
+    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * np.abs(exact).max()
+    [row] = [
+        row for row in json.loads(zoo("cache", "list", "--json").stdout)["artifacts"] if row["precision"] == "int8"
+    ]
+    assert not row["borrowed"]
+
+
+def test_int8_is_made_from_weights_if_the_model_file_beside_them_cannot_be_quantised(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo_direct.build import write_graph
+
+    (checkpoint / "model.onnx").write_bytes(write_graph(checkpoint, form="standard", head=direct.LABEL).model)
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    _, said = logits(zoo, checkpoint, "--precision", "int8")
+    assert "step 1 of 1: export (direct)" in said
+
+
 def test_an_export_into_a_folder_copies_the_weights(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
     first, _ = logits(zoo, checkpoint)
     output = tmp_path / "out"
