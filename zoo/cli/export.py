@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     help="Copy the model file and the tokenizer into a new folder, to run from or to take elsewhere. Default: the cache only.",
 )
 @click.option(
+    "--link",
+    is_flag=True,
+    help="With --output: the folder gets hard links to the checkpoint's weights in place of copies. They must lie on one disk.",
+)
+@click.option(
     "--optimize",
     type=click.Choice(["O1", "O2", "none"]),
     help="Graph level in place of what the device wants: O1 as optimum does it, O2 with transformer layers fused, or none.",
@@ -76,6 +81,7 @@ def command(
     model: str,
     config_path: Path | None,
     output: Path | None,
+    link: bool,
     optimize: str | None,
     precision: PrecisionChoice | None,
     target: str | None,
@@ -100,6 +106,8 @@ def command(
     """
     if quality and precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
+    if link and output is None:
+        raise click.UsageError("--link says how --output is filled: name a folder with --output")
     from zoo.export.export import export
 
     shapes: dict[str, str | int | bool] = {
@@ -111,6 +119,7 @@ def command(
         model=model,
         config_path=config_path,
         output=output,
+        link=link,
         target=target,
         precision=precision,
         optimize=optimize,

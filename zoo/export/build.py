@@ -88,6 +88,12 @@ class Builder:
         has_weights = has_safetensors(folder) or has_pickled(folder)
         written = _written_by_zoo(exported)
         done = tuple(name for name in self.steps.named(written.recipe) if name != EXPORT) if written else None
+        if written and (fault := self._changed(folder)):
+            fault = f"{exported} is not as it was when it was proven: {fault}"
+            if not has_weights:
+                raise ZooError(f"{fault}. Export it again, or fetch it again from where it came from")
+            logger.warning("%s. Making it again from the weights", fault)
+            return self.make(request)
         if written and (written.precision, done) == (request.precision, steps):
             steps = ()
         elif written and written.precision != "fp32":
@@ -148,6 +154,14 @@ class Builder:
         self.steps.check(request.recipe, from_file=request.source is not None)
         plan = plan_of(self.steps, asked)
         self.steps.check_modules([name for name in request.recipe if name not in plan.covered])
+
+    def _changed(self, folder: Path) -> str:
+        """What differs between an exported folder and the manifest in it; one of another version of zoo is believed."""
+        try:
+            found = manifest.read(folder)
+        except InputError:
+            return ""
+        return manifest.changed(found, folder, self._store.digests)
 
     def _possible(self, steps: tuple[str, ...]) -> bool:
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -107,6 +109,53 @@ def test_an_unknown_key_of_the_config_is_named_with_the_way_out(
     assert result.exit_code == 1
     assert "swish_of_mine" in result.stderr
     assert "optimum" in result.stderr
+
+
+def test_an_export_into_a_folder_links_if_asked(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
+    first, _ = logits(zoo, checkpoint)
+    output = tmp_path / "out"
+    done = zoo("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output, "--link")
+    assert done.exit_code == 0, done.stderr
+    assert (output / "model.safetensors").samefile(checkpoint / "model.safetensors")
+    assert not (output / "tokenizer.json").samefile(checkpoint / "tokenizer.json")
+    assert logits(zoo, output)[0] == first
+    assert zoo("export", MODEL, "--config-path", checkpoint, "--link").exit_code == 2
+
+
+def test_weights_that_cannot_be_linked_leave_nothing(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    words = ("--config-path", checkpoint, "--target", "cpu", "--output", tmp_path / "out", "--link")
+    result = zoo("export", MODEL, *words)
+    assert result.exit_code == 1
+    assert "cannot be linked" in result.stderr
+    assert "--link" in result.stderr
+    assert not list(tmp_path.glob("*out*"))
+    assert not list(tmp_path.glob("zoo-partial*"))
+
+
+@pytest.mark.parametrize("link", [(), ("--link",)], ids=["copied", "linked"])
+def test_weights_of_an_exported_folder_that_change_are_proven_again(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path, link: tuple[str, ...]
+) -> None:
+    output = tmp_path / "out"
+    zoo("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output, *link)
+    before, said = logits(zoo, output)
+    assert "is not as it was" not in said
+    path = (checkpoint if link else output) / "model.safetensors"
+    with path.open("r+b") as handle:
+        handle.seek(-401, 2)
+        byte = handle.read(1)
+        handle.seek(-401, 2)
+        handle.write(bytes([byte[0] ^ 2]))  # in an exponent
+    after, said = logits(zoo, output)
+    assert "model.safetensors is not what was written" in said
+    assert "step 1 of 1: export (direct)" in said
+    assert after != before
 
 
 @pytest.mark.parametrize("dot_product", [True, False], ids=["with-vnni", "without"])
