@@ -59,6 +59,13 @@ OPTIONS = (
         help="ONNX Runtime's graph optimization level.",
     ),
     PARALLEL_BATCHES,
+    Option(
+        name="weights",
+        choices=("packed", "shared"),
+        default="packed",
+        help="packed: each process lays its weights out anew for the matrix products; shared: it reads them where the checkpoint's file is "
+        "mapped, one copy in memory for all processes, at 0.61 (a single short pair) to 0.96 of the speed.",
+    ),
 )
 
 
@@ -109,6 +116,8 @@ class CpuDevice:
             "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
             "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
         }[chosen["optimization"]]
+        if chosen["weights"] == "shared":
+            settings.add_session_config_entry("session.disable_prepacking", "1")
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
         if artifact.model.suffix != ".ort":  # ONNX Runtime's own form keeps its weights inside

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import direct_checkpoints as direct
@@ -21,7 +22,10 @@ MODEL = "bge-reranker-v2-m3"
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    folder = tmp_path / "checkpoint"
+    return make_checkpoint(tmp_path / "checkpoint", {})
+
+
+def make_checkpoint(folder: Path, change: direct.Config) -> Path:
     folder.mkdir()
     size = make_tokenizer(folder, "xlm-roberta")
     direct.write(
@@ -32,9 +36,33 @@ def checkpoint(tmp_path: Path) -> Path:
             "vocab_size": size,
             "pad_token_id": 1,
             "max_position_embeddings": 514,
+            **change,
         },
     )
     return folder
+
+
+OPEN = """
+import sys
+from zoo import Reranker
+
+with Reranker.open("bge-reranker-v2-m3", checkpoint=sys.argv[1], device="cpu", device_options={"weights": sys.argv[2]}) as reranker:
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    print(next(line for line in lines if line.startswith("Anonymous")).split()[1], *reranker.score([("a", "b c")]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell what is private")
+def test_shared_weights_take_no_memory_of_a_process_own(tmp_path: Path, python: str) -> None:
+    config = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 8}
+    folder = make_checkpoint(tmp_path / "checkpoint", config)
+    found = {}
+    for weights in ("packed", "shared"):
+        command = [python, "-c", OPEN, str(folder), weights]
+        found[weights] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    matrices = 4 * 8 * (4 * 384**2 + 2 * 384 * 1536)
+    assert int(found["shared"][0]) * 1024 < int(found["packed"][0]) * 1024 - 0.7 * matrices
+    assert float(found["shared"][1]) == pytest.approx(float(found["packed"][1]), abs=1e-5)
 
 
 def logits(zoo: Zoo, folder: Path, *words: str) -> tuple[list[float], str]:
