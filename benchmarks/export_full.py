@@ -4,7 +4,8 @@
 
 CHECKPOINT is a folder of bge-reranker-v2-m3's shape with weights (2.27 GB). Both start from nothing: an empty cache, an empty folder.
 The vendor's recipe is optimum-cli with the options of the vendor's page; it needs 17 GB of memory at full size, and says nothing if
-it is killed for that. Peak memory is that of the largest process, as the system counts it (ru_maxrss). The vendor's recipe needs the export extra.
+it is killed for that. Peak memory is that of the largest process, as the system counts it (ru_maxrss). The vendor's recipe
+needs the export extra.
 """
 
 from __future__ import annotations
