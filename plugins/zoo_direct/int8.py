@@ -96,8 +96,17 @@ class Int8Graph(Graph):
         """A matrix in blocks of 8 bits as MatMulNBits reads it, and their scales."""
         return self._rounded(linear, UINT8, rounded_blocks)
 
-    def channels(self, linear: Linear, *, signed: bool) -> tuple[str, str]:
-        """A matrix as (in, out), around 0 or around ZERO, and the scale of each channel, (out,)."""
+    def channels(self, linear: Linear) -> tuple[str, str]:
+        """A matrix as it lies in the file, (out, in), and the scale of each channel, (out,)."""
+
+        def rounded(matrix: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+            steps, scales = rounded_rows(matrix)
+            return steps, scales.reshape(-1)
+
+        return self._rounded(linear, INT8, rounded)
+
+    def turned_channels(self, linear: Linear, *, signed: bool) -> tuple[str, str]:
+        """The same as (in, out), around 0 or around ZERO."""
 
         def rounded(matrix: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
             steps, scales = rounded_rows(matrix)

@@ -1,12 +1,12 @@
-"""Forms with 8-bit weights for ONNX Runtime on a CPU. Activations are rounded to 8 bits as they come; the head stays in float32, because it
-gives the score.
+"""Forms with 8-bit weights. On ONNX Runtime, activations are rounded to 8 bits as they come; the head stays in float32, because it gives
+the score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo_direct.form import Linear
+from zoo_direct.form import Form, Linear
 from zoo_direct.int8 import BLOCK, ZERO, Int8Graph
 from zoo_direct.onnx_bytes import UINT8
 from zoo_direct.onnxruntime_form import OnnxRuntimeForm
@@ -46,7 +46,7 @@ class ChannelsForm(Int8Form):
         return self._product(x, linear, [])
 
     def _product(self, x: str, linear: Linear, bias: Sequence[str]) -> str:
-        matrix, scales = self.graph.channels(linear, signed=self.signed)
+        matrix, scales = self.graph.turned_channels(linear, signed=self.signed)
         zero = "" if self.signed else self._zero(linear.out)
         inputs = [x, matrix, scales, zero, *bias]
         while not inputs[-1]:
@@ -74,3 +74,23 @@ class BlocksForm(Int8Form):
         return self.add_own(
             "MatMulNBits", x, matrix, scales, K=linear.into, N=linear.out, bits=8, block_size=BLOCK, accuracy_level=4
         )
+
+
+class WeightOnlyForm(Form):
+    """Standard operators: a matrix comes back through DequantizeLinear, and what it is multiplied with stays in float.
+
+    OpenVINO's CPU plugin takes the 8-bit weights into its products.
+    """
+
+    graph: Int8Graph
+
+    def matrix(self, linear: Linear) -> str:
+        if linear.out == 1:  # the head
+            return super().matrix(linear)
+        stored, scales = self.graph.channels(linear)
+        return self.once((stored, "widened"), lambda: self.add("DequantizeLinear", stored, scales, axis=0))
+
+    def project_table(self, table: str, linear: Linear) -> str:
+        """In float32: OpenVINO 2026.4 cannot compute a product of constants through DequantizeLinear when it opens the file."""
+        inputs = [table, super().matrix(linear), *([self.offset(linear)] if linear.bias else [])]
+        return self.add("Gemm", *inputs, transB=1)

@@ -26,9 +26,14 @@ from zoo_direct.families import supports
 from zoo_direct.weights import Weights
 
 FIRST_TOKEN, FLASH, FUSE = "first-token-only", "flash", "fuse"
-TO_INT8: Mapping[str, str] = {"quantise": "channels", "quantise-unsigned": "unsigned-channels"}
-"""Steps to 8-bit weights, and the form of an encoder's graph that does the same. A decoder's activations have numbers so large that they
-spoil a scale for a whole batch: it gets blocks."""
+TO_INT8: Mapping[tuple[str, ...], str] = {
+    (FUSE, "quantise"): "channels",
+    (FUSE, "quantise-unsigned"): "unsigned-channels",
+    (FIRST_TOKEN, "weight-only-int8"): "weight-only",
+}
+"""Steps to 8-bit weights, and the form of a graph that does the same."""
+BLOCKS = "blocks"
+"""The form of a decoder for ONNX Runtime: its activations have numbers so large that they spoil a scale for a whole batch."""
 BLOCKS_SINCE = (1, 22)
 """The first version of ONNX Runtime that multiplies blocks of 8 bits on a CPU."""
 DECODERS = frozenset({"gemma", "qwen2", "qwen3"})
@@ -38,8 +43,9 @@ FROM_BYTES = (1, 21)
 
 def covered(recipe: Sequence[str]) -> tuple[str, ...]:
     """The steps of a recipe that the graph is written with at once."""
-    if int8 := _to_int8(recipe):
-        return (FUSE, int8)
+    rest = tuple(name for name in recipe if name != "export")[:2]
+    if rest in TO_INT8:
+        return rest
     if FLASH in recipe:
         return (FIRST_TOKEN, FLASH)
     return (FIRST_TOKEN,) if FIRST_TOKEN in recipe else ()
@@ -50,14 +56,14 @@ def reason(request: ExportRequest) -> str:
     if request.checkpoint is None:
         return "it starts from a checkpoint"
     folder = request.checkpoint.folder
-    int8 = _to_int8(request.recipe)
-    if FUSE in request.recipe and not int8:
+    steps = covered(request.recipe)
+    if FUSE in request.recipe and FUSE not in steps:
         return "it does not write the nodes that the step 'fuse' looks for"
     if any(folder.glob("pytorch_model*.bin")) and not has_safetensors(folder):
         return "it reads safetensors, and the weights are pickled"
     try:
         config = read_config(folder)
-        if int8 and config.get("model_type") in DECODERS and onnxruntime_version() < BLOCKS_SINCE:
+        if FUSE in steps and config.get("model_type") in DECODERS and onnxruntime_version() < BLOCKS_SINCE:
             return "a decoder with 8-bit weights needs ONNX Runtime 1.22"
         return supports(config, _head(request.head))
     except ZooError as error:
@@ -67,7 +73,7 @@ def reason(request: ExportRequest) -> str:
 def export(job: Job) -> dict[str, Any]:
     """Write the graph; its weights are borrowed from the checkpoint, linked or copied, as the device that opens it needs them."""
     assert job.checkpoint
-    if int8 := _to_int8(job.covered):
+    if int8 := TO_INT8.get(tuple(job.covered)):
         return _rounded(job, int8)
     form = "onnxruntime" if FLASH in job.covered else "standard" if FIRST_TOKEN in job.covered else "plain"
     if form == "onnxruntime" and not job.following:
@@ -129,24 +135,19 @@ def _borrowing(job: Job, form: str) -> dict[str, Any]:
     return {"note": graph.note, "borrowed": borrowed, "weights_folder": folder}
 
 
-def _rounded(job: Job, int8: str) -> dict[str, Any]:
+def _rounded(job: Job, form: str) -> dict[str, Any]:
     """The graph with 8-bit weights beside it, which needs the checkpoint no longer."""
     assert job.checkpoint
-    decoder = _is_decoder(job.checkpoint)
+    blocks = FUSE in job.covered and _is_decoder(job.checkpoint)
     graph = write_int8_graph(
         job.checkpoint,
         job.output.with_name(f"{job.output.name}.data"),
-        form="blocks" if decoder else TO_INT8[int8],
+        form=BLOCKS if blocks else form,
         head=_head(job.head),
-        shared_prefix=decoder and bool(job.head),
+        shared_prefix=blocks and bool(job.head),
     )
     job.output.write_bytes(graph.model)
     return {"note": graph.note}
-
-
-def _to_int8(recipe: Sequence[str]) -> str:
-    """The step of the recipe that makes 8-bit weights for ONNX Runtime, or an empty string."""
-    return next((name for name in recipe if name in TO_INT8), "") if FUSE in recipe else ""
 
 
 def _is_decoder(folder: Path) -> bool:

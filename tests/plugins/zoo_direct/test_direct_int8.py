@@ -107,7 +107,7 @@ def test_the_operator_reads_channels_as_they_are_written(
 
 FORM_AND_CONFIG = [
     *(("blocks", config) for config in (*CONFIGS.values(), *DECODERS.values())),
-    *((form, config) for form in ("channels", "unsigned-channels") for config in CONFIGS.values()),
+    *((form, config) for form in ("channels", "unsigned-channels", "weight-only") for config in CONFIGS.values()),
 ]
 
 

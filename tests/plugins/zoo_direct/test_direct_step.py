@@ -15,6 +15,7 @@ import pytest
 
 from conftest import Zoo
 from random_checkpoints import make_tokenizer
+from zoo.export.proof import FLOOR
 from zoo.export.store import Store
 
 MODEL = "bge-reranker-v2-m3"
@@ -196,11 +197,23 @@ def test_int8_is_made_without_any_extra(
     rounded, said = logits(zoo, checkpoint, "--precision", "int8")
     assert "step 1 of 1: export (direct)" in said
     assert "(allowed 0.5)" in said
-    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * np.abs(exact).max()
+    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * max(np.abs(exact).max(), FLOOR)
     [row] = [
         row for row in json.loads(zoo("cache", "list", "--json").stdout)["artifacts"] if row["precision"] == "int8"
     ]
     assert not row["borrowed"]
+
+
+@pytest.mark.openvino
+def test_int8_weights_for_openvino_are_made_without_onnx(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    exact, _ = logits(zoo, checkpoint)
+    rounded, said = logits(zoo, checkpoint, "--target", "openvino", "--precision", "int8")
+    assert "it does first-token-only and weight-only-int8 itself" in said
+    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * max(np.abs(exact).max(), FLOOR)
 
 
 def test_int8_is_made_from_weights_if_the_model_file_beside_them_cannot_be_quantised(
