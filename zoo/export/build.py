@@ -105,13 +105,10 @@ class Builder:
             return self.make(request)  # it was made for another purpose; the weights decide
         elif self.steps.only_faster(steps):
             steps = ()  # a file that is there is run at once
-        try:
-            if steps and self._possible(steps):
-                return self.make(replace(request, source=exported, recipe=steps))
-        except NotInstalledError:
-            if not has_weights:
-                raise
-            return self.make(request)  # an exporter that starts from the weights may do without those packages
+        if steps and has_weights and self._exporter_does_all(request):
+            return self.make(request)
+        if steps and self._possible(steps):
+            return self.make(replace(request, source=exported, recipe=steps))
         origin = f"in the checkpoint, {request.served_by}"
         made = self.steps.precision_made(request.recipe, request.precision)
         return Artifact(model=exported, precision=made, origin=origin, head=request.head)
@@ -162,6 +159,16 @@ class Builder:
         except InputError:
             return ""
         return manifest.changed(found, folder, self._store.digests)
+
+    def _exporter_does_all(self, request: BuildRequest) -> bool:
+        """Whether an exporter makes the whole recipe from the weights by itself: that takes no other package, and no detour."""
+        asked = request.for_hook(self._store.root)
+        if self._pipeline.custom_exporter(asked):
+            return False
+        try:
+            return len(plan_of(self.steps, asked).steps) == 1
+        except ZooError:
+            return False
 
     def _possible(self, steps: tuple[str, ...]) -> bool:
         try:
