@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from torch_device import TorchDevice
-from zoo.api import Artifact, Precision, PrecisionInfo, SessionOptions, hookimpl, import_onnxruntime
+from zoo.api import Artifact, Precision, PrecisionInfo, SessionOptions, hookimpl, onnxruntime_settings, open_onnxruntime
 
 
 class GraphDevice(TorchDevice):
@@ -19,15 +19,12 @@ class GraphDevice(TorchDevice):
         from zoo_cpu.session import CpuSession
         from zoo_direct.build import write_graph
 
-        onnxruntime = import_onnxruntime()
         shared = "positive" in artifact.head or artifact.head.get("kind") == "label"
         head = dict(artifact.head) or {"kind": "label"}
         graph = write_graph(artifact.model, form="onnxruntime", head=head, shared_prefix=shared)
         place = artifact.model / "written.onnx"  # where every version of ONNX Runtime resolves the weights
         place.write_bytes(graph.model)
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level, settings.intra_op_num_threads = 4, options.threads or 1
-        return CpuSession(onnxruntime.InferenceSession(str(place), settings, providers=["CPUExecutionProvider"]))
+        return CpuSession(open_onnxruntime(place, onnxruntime_settings(options.threads or 1)))
 
 
 class GraphPlugin:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from zoo.export.process import Job as Job
     from zoo.files import atomic_write as atomic_write
     from zoo.files import is_plain_name as is_plain_name
+    from zoo.onnx_runtime import onnxruntime_settings as onnxruntime_settings
+    from zoo.onnx_runtime import onnxruntime_version as onnxruntime_version
+    from zoo.onnx_runtime import open_onnxruntime as open_onnxruntime
     from zoo.options import Option as Option
     from zoo.paths import bundled as bundled
     from zoo.paths import zoo_home as zoo_home
@@ -88,6 +91,7 @@ _PLACES = {
     "zoo.export": ("probes",),
     "zoo.export.process": ("Job",),
     "zoo.files": ("atomic_write", "is_plain_name"),
+    "zoo.onnx_runtime": ("onnxruntime_settings", "onnxruntime_version", "open_onnxruntime"),
     "zoo.options": ("Option",),
     "zoo.paths": ("bundled", "zoo_home"),
     "zoo.quiet_imports": ("import_onnxruntime", "import_openvino"),

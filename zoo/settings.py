@@ -47,5 +47,7 @@ class ExportSettings(RunSettings):
 
     output: Path | None = None
     """A new folder that gets the model file with its tokenizer; None leaves it in the cache."""
+    link: bool = False
+    """Whether the folder gets hard links to weights in place of copies."""
     optimize: str | None = None
     shapes: Mapping[str, str | int | bool] = field(default_factory=dict)

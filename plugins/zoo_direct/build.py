@@ -60,16 +60,25 @@ def write_graph(
 
 
 def write_int8_graph(
-    folder: Path, target: Path, *, head: Mapping[str, Any], shared_prefix: bool = False
+    folder: Path, target: Path, *, form: str, head: Mapping[str, Any], shared_prefix: bool = False
 ) -> WrittenGraph:
-    """The same for ONNX Runtime with 8-bit weights, which are written to the file ``target``: see ``int8``.
+    """The same with 8-bit weights, which are written to the file ``target``: see ``int8_forms``.
 
     The graph finds them by the file's name, and borrows nothing. Raises as ``write_graph`` does.
     """
-    from zoo_direct.int8 import Int8Form, Int8Graph, WeightFile
+    from zoo_direct import int8_forms
+    from zoo_direct.int8 import Int8Graph, WeightFile
 
+    forms: Mapping[str, type[Form]] = {
+        "channels": int8_forms.ChannelsForm,
+        "unsigned-channels": int8_forms.UnsignedChannelsForm,
+        "blocks": int8_forms.BlocksForm,
+        "weight-only": int8_forms.WeightOnlyForm,
+    }
+    if form not in forms:
+        raise UnknownNameError("form of a graph", form, forms)
     with WeightFile(target) as file:
-        encoded, note = _written(folder, Int8Form(Int8Graph(Weights(folder), file)), head, shared_prefix)
+        encoded, note = _written(folder, forms[form](Int8Graph(Weights(folder), file)), head, shared_prefix)
     return WrittenGraph(encoded, [], note)
 
 

@@ -80,6 +80,10 @@ class Graph:
         """A constant float32 tensor, row by row."""
         return self._constant(FLOAT, shape, struct.pack(f"<{len(values)}f", *values))
 
+    def bytes_of(self, kind: int, shape: Sequence[int], raw: bytes) -> str:
+        """A constant of any type, from its bytes."""
+        return self._constant(kind, shape, raw)
+
     def weight(
         self, name: str, shape: Sequence[int], *, rows: Sequence[int] = (), view: Sequence[int] = (), widen: bool = True
     ) -> str:

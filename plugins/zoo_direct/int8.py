@@ -1,13 +1,12 @@
-"""8-bit weights for ONNX Runtime, made from the checkpoint with numpy alone: one file beside the graph that holds them all.
+"""8-bit weights, made from the checkpoint with numpy alone: one file beside the graph that holds them all.
 
-Matrices go to MatMulNBits in blocks of 128 weights with a scale each; activations are rounded to 8 bits inside it as they come
-(accuracy level 4). Tables of embeddings get a scale for each row, and only the rows that are picked are widened. Everything else is
-copied as it is, so the result needs the checkpoint no longer. The operator takes 8 bits on a CPU from ONNX Runtime 1.22 on.
+Matrices have a scale for each output channel, or for each block of 128 weights; tables of embeddings have one for each row, and only the
+rows that are picked are widened. Everything else is copied as it is, so the result needs the checkpoint no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from zoo_direct.form import Linear
 from zoo_direct.graph import Graph
 from zoo_direct.onnx_bytes import FLOAT, INT8, UINT8
-from zoo_direct.onnxruntime_form import OnnxRuntimeForm
 from zoo_direct.weights import Tensor, Weights, read
 
 BLOCK = 128
@@ -94,43 +92,48 @@ class Int8Graph(Graph):
         table = self.raw(f"{name}/int8", INT8, [count, shape[1]], location, *self._file.put(parts))
         return table, self.raw(f"{name}/scales", FLOAT, [count, 1], location, *self._file.put([scales]))
 
-    def blocks(self, name: str, tensor: Tensor, first: int, count: int) -> tuple[str, str]:
-        """Some rows of a matrix in blocks of 8 bits, and their scales."""
-        packed, scales = rounded_blocks(read(tensor, slice(first, first + count)))
-        location = self._file.path.name
-        matrix = self.raw(f"{name}/int8", UINT8, packed.shape, location, *self._file.put([packed]))
-        return matrix, self.raw(f"{name}/scales", FLOAT, scales.shape, location, *self._file.put([scales]))
+    def blocks(self, linear: Linear) -> tuple[str, str]:
+        """A matrix in blocks of 8 bits as MatMulNBits reads it, and their scales."""
+        return self._rounded(linear, UINT8, rounded_blocks)
 
+    def channels(self, linear: Linear) -> tuple[str, str]:
+        """A matrix as it lies in the file, (out, in), and the scale of each channel, (out,)."""
 
-class Int8Form(OnnxRuntimeForm):
-    """ONNX Runtime's operators, with 8-bit weights in every product over all tokens. The head stays as it is: it gives the score."""
+        def rounded(matrix: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+            steps, scales = rounded_rows(matrix)
+            return steps, scales.reshape(-1)
 
-    graph: Int8Graph
+        return self._rounded(linear, INT8, rounded)
 
-    def times(self, x: str, linear: Linear) -> str:
+    def turned_channels(self, linear: Linear, *, signed: bool) -> tuple[str, str]:
+        """The same as (in, out), around 0 or around ZERO."""
+
+        def rounded(matrix: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+            steps, scales = rounded_rows(matrix)
+            turned = np.ascontiguousarray(steps.T)
+            return turned if signed else (turned.astype(np.int16) + ZERO).astype(np.uint8), scales.reshape(-1)
+
+        return self._rounded(linear, INT8 if signed else UINT8, rounded)
+
+    def _rounded(
+        self,
+        linear: Linear,
+        kind: int,
+        rounded: Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.float32]]],
+    ) -> tuple[str, str]:
         index, count = linear.part
         name = f"{linear.name}.weight"
-        tensor = self.graph.weights.take(name, (count * linear.out, linear.into))
-        label = name if count == 1 else f"{name}[{index * linear.out}:{(index + 1) * linear.out}]"
-        matrix, scales = self.graph.once(
-            (label, "blocks"), lambda: self.graph.blocks(label, tensor, index * linear.out, linear.out)
-        )
-        return self.add_own(
-            "MatMulNBits", x, matrix, scales, K=linear.into, N=linear.out, bits=8, block_size=BLOCK, accuracy_level=4
-        )
+        tensor = self.weights.take(name, (count * linear.out, linear.into))
+        begin, end = index * linear.out, (index + 1) * linear.out
+        label = name if count == 1 else f"{name}[{begin}:{end}]"
 
-    def project_table(self, table: str, linear: Linear) -> str:
-        return self.linear(table, linear)
+        def written() -> tuple[str, str]:
+            matrix, scales = rounded(read(tensor, slice(begin, end)))
+            location = self._file.path.name
+            stored = self.raw(f"{label}/int8", kind, matrix.shape, location, *self._file.put([matrix]))
+            return stored, self.raw(f"{label}/scales", FLOAT, scales.shape, location, *self._file.put([scales]))
 
-    def first_attention(self, x: str, parts: Sequence[Linear], heads: int) -> tuple[str, str]:
-        """With keys and values of all tokens: the shorter way reads their matrices by head, which the operator cannot."""
-        query, key, value = parts
-        size, first = query.out // heads, self.first_token(x)
-        q, k, v = (
-            self.heads_first(self.linear(source, part), heads, size)
-            for source, part in ((first, query), (x, key), (x, value))
-        )
-        return first, self.mix(self.product(q, k, size**-0.5), v, query.out)
+        return self.once((label, "int8"), written)
 
 
 def rounded_blocks(matrix: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

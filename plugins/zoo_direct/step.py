@@ -8,23 +8,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.api import ExportRequest, Job, ZooError, has_safetensors, import_onnxruntime, probes, usable_threads
+from zoo.api import (
+    ExportRequest,
+    Job,
+    ZooError,
+    has_safetensors,
+    onnxruntime_settings,
+    onnxruntime_version,
+    open_onnxruntime,
+    probes,
+    read_onnx,
+    usable_threads,
+)
 from zoo_direct import proof
-from zoo_direct.build import WrittenGraph, read_config, write_graph
+from zoo_direct.build import WrittenGraph, read_config, write_graph, write_int8_graph
 from zoo_direct.families import supports
 from zoo_direct.weights import Weights
 
 FIRST_TOKEN, FLASH, FUSE = "first-token-only", "flash", "fuse"
+TO_INT8: Mapping[tuple[str, ...], str] = {
+    (FUSE, "quantise"): "channels",
+    (FUSE, "quantise-unsigned"): "unsigned-channels",
+    (FIRST_TOKEN, "weight-only-int8"): "weight-only",
+}
+"""Steps to 8-bit weights, and the form of a graph that does the same."""
+BLOCKS = "blocks"
+"""The form of a decoder for ONNX Runtime: its activations have numbers so large that they spoil a scale for a whole batch."""
+BLOCKS_SINCE = (1, 22)
+"""The first version of ONNX Runtime that multiplies blocks of 8 bits on a CPU."""
 DECODERS = frozenset({"gemma", "qwen2", "qwen3"})
-WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-RIGHT_MEMORY_PLANS = (1, 19)
-"""The first version of ONNX Runtime whose memory plans give nothing away that is still read; the device ``cpu`` has the same."""
 FROM_BYTES = (1, 21)
 """The first version of ONNX Runtime that opens a graph given as bytes with its weights in a folder."""
 
 
 def covered(recipe: Sequence[str]) -> tuple[str, ...]:
     """The steps of a recipe that the graph is written with at once."""
+    rest = tuple(name for name in recipe if name != "export")[:2]
+    if rest in TO_INT8:
+        return rest
     if FLASH in recipe:
         return (FIRST_TOKEN, FLASH)
     return (FIRST_TOKEN,) if FIRST_TOKEN in recipe else ()
@@ -35,12 +56,16 @@ def reason(request: ExportRequest) -> str:
     if request.checkpoint is None:
         return "it starts from a checkpoint"
     folder = request.checkpoint.folder
-    if FUSE in request.recipe:
+    steps = covered(request.recipe)
+    if FUSE in request.recipe and FUSE not in steps:
         return "it does not write the nodes that the step 'fuse' looks for"
     if any(folder.glob("pytorch_model*.bin")) and not has_safetensors(folder):
         return "it reads safetensors, and the weights are pickled"
     try:
-        return supports(read_config(folder), _head(request.head))
+        config = read_config(folder)
+        if FUSE in steps and config.get("model_type") in DECODERS and onnxruntime_version() < BLOCKS_SINCE:
+            return "a decoder with 8-bit weights needs ONNX Runtime 1.22"
+        return supports(config, _head(request.head))
     except ZooError as error:
         return str(error)
 
@@ -48,6 +73,8 @@ def reason(request: ExportRequest) -> str:
 def export(job: Job) -> dict[str, Any]:
     """Write the graph; its weights are borrowed from the checkpoint, linked or copied, as the device that opens it needs them."""
     assert job.checkpoint
+    if int8 := TO_INT8.get(tuple(job.covered)):
+        return _rounded(job, int8)
     form = "onnxruntime" if FLASH in job.covered else "standard" if FIRST_TOKEN in job.covered else "plain"
     if form == "onnxruntime" and not job.following:
         return _borrowing(job, form)
@@ -60,13 +87,9 @@ def export(job: Job) -> dict[str, Any]:
 def reference(job: Job) -> dict[str, Any]:
     """The logits that the graph must give, by the independent forward pass in numpy."""
     assert job.checkpoint
-    config = read_config(job.checkpoint)
-    types = int(config.get("type_vocab_size") or 0) > 1 and config.get("model_type") not in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-    )
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    assert job.model
+    # A decoder also takes keys and values of a shared beginning, which are not text.
+    names = [name for name in read_onnx(job.model).inputs if name in probes.FEATURES]
     batches = probes.of_checkpoint(job.checkpoint, names)
     logits = proof.expected(job.checkpoint, batches, _head(job.head))
     probes.save(job.reference, batches, [{"logits": each} for each in logits])
@@ -78,15 +101,7 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
     assert job.model
     import numpy as np
 
-    onnxruntime = import_onnxruntime()
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = usable_threads(), 3
-    settings.enable_mem_pattern = _runtime() >= RIGHT_MEMORY_PLANS
-    source: str | bytes = str(job.model)
-    if job.weights_folder is not None:
-        source = job.model.read_bytes()
-        settings.add_session_config_entry(WEIGHTS_FOLDER, str(job.weights_folder))
-    session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+    session = open_onnxruntime(job.model, onnxruntime_settings(usable_threads()), job.weights_folder)
 
     def fed(batch: probes.Arrays) -> Mapping[str, Any]:
         past = {
@@ -107,7 +122,7 @@ def _borrowing(job: Job, form: str) -> dict[str, Any]:
     assert job.checkpoint
     files = {path.name: path.resolve() for path in Weights(job.checkpoint).files}
     folders = {path.parent for path in files.values()}
-    if _runtime() >= FROM_BYTES and len(folders) == 1:
+    if onnxruntime_version() >= FROM_BYTES and len(folders) == 1:
         graph = _written(job, form, {name: path.name for name, path in files.items()})
         folder = str(folders.pop())
         borrowed = {path.name: str(path) for path in files.values()}
@@ -120,10 +135,28 @@ def _borrowing(job: Job, form: str) -> dict[str, Any]:
     return {"note": graph.note, "borrowed": borrowed, "weights_folder": folder}
 
 
+def _rounded(job: Job, form: str) -> dict[str, Any]:
+    """The graph with 8-bit weights beside it, which needs the checkpoint no longer."""
+    assert job.checkpoint
+    blocks = FUSE in job.covered and _is_decoder(job.checkpoint)
+    graph = write_int8_graph(
+        job.checkpoint,
+        job.output.with_name(f"{job.output.name}.data"),
+        form=BLOCKS if blocks else form,
+        head=_head(job.head),
+        shared_prefix=blocks and bool(job.head),
+    )
+    job.output.write_bytes(graph.model)
+    return {"note": graph.note}
+
+
+def _is_decoder(folder: Path) -> bool:
+    return read_config(folder).get("model_type") in DECODERS
+
+
 def _written(job: Job, form: str, names: Mapping[str, str]) -> WrittenGraph:
     assert job.checkpoint
-    config = read_config(job.checkpoint)
-    shared = config.get("model_type") in DECODERS and bool(job.head) and form == "onnxruntime"
+    shared = _is_decoder(job.checkpoint) and bool(job.head) and form == "onnxruntime"
     return write_graph(
         job.checkpoint,
         form=form,
@@ -149,8 +182,3 @@ def _placed(source: Path, target: Path, *, link: bool) -> str:
             return "linked"
     shutil.copyfile(source, target)
     return "copied"
-
-
-def _runtime() -> tuple[int, int]:
-    major, minor = str(import_onnxruntime().__version__).split(".")[:2]
-    return int(major), int(minor)

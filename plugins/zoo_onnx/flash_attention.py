@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.api import Job
+from zoo.api import Job, onnxruntime_settings, open_onnxruntime
 from zoo_onnx.attention import Projected, Reading
 from zoo_onnx.graph_files import RUNTIME_OPERATORS, declare_operators, load_nodes, save_nodes
 from zoo_onnx.graph_info import attribute, rewrite
 
 MASK = "attention_mask"
 NOTHING_FOUND = "no attention was joined: the graph has another form, or another mask than one of padding"
+NOTHING = 4
+"""ONNX Runtime's level at which it logs its own end alone."""
 HIDDEN = -1e4
 """What masks add to hidden keys is this or less: BERT's first exporters wrote -10,000, today's the smallest float."""
 
@@ -127,7 +129,6 @@ class _Joining:
 
     def _value(self, name: str, feed: dict[str, NDArray[Any]]) -> NDArray[Any] | None:
         """A tensor's value for these inputs, computed by the nodes that lead to it; None where a model's weights do."""
-        import onnxruntime
         from onnx import helper
 
         graph = self._model.graph
@@ -146,12 +147,10 @@ class _Joining:
         part.ir_version = self._model.ir_version
         del part.opset_import[:]
         part.opset_import.extend(self._model.opset_import)
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4
+        settings = onnxruntime_settings(1)
+        settings.log_severity_level = NOTHING  # errors are expected here
         try:
-            session = onnxruntime.InferenceSession(
-                part.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-            )
+            session = open_onnxruntime(part.SerializeToString(), settings)
             return np.asarray(session.run(None, {given.name: feed[given.name] for given in inputs})[0])
         except Exception:  # ONNX Runtime raises classes of its own; what cannot be computed is not what is looked for
             return None

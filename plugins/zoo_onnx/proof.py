@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.api import Job, import_onnxruntime, probes, usable_threads
+from zoo.api import Job, onnxruntime_settings, open_onnxruntime, probes, usable_threads
 
 
 def reference(job: Job) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def reference(job: Job) -> dict[str, Any]:
     assert job.model
     session = open_session(job.model)
     names = [node.name for node in session.get_inputs()]
-    if job.checkpoint and set(names) <= {"input_ids", "attention_mask", "token_type_ids"} and _dynamic(session):
+    if job.checkpoint and set(names) <= set(probes.FEATURES) and _dynamic(session):
         batches = probes.of_checkpoint(job.checkpoint, names)
     else:
         batches = probes.random_inputs(session, vocabulary_of(job.model))
@@ -31,13 +31,10 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
 
 def open_session(model: Path) -> Any:
     """The file on the CPU, as a run would open it."""
-    onnxruntime = import_onnxruntime()
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = usable_threads()
-    settings.log_severity_level = 3
+    settings = onnxruntime_settings(usable_threads())
     # Up to 1.23 at least, ONNX Runtime moves the nodes of int8 weights over the lookup of a table and then refuses its own graph.
     settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+    return open_onnxruntime(model, settings)
 
 
 def vocabulary_of(model: Path, default: int = 2) -> int:

@@ -22,6 +22,9 @@ transformers calls it ``create_position_ids_from_input_ids``; a test holds this 
 """
 COUNT_FROM_TWO = frozenset({"ernie_m", "mpnet"})
 """The same with a padding id of 1 written into the model, whatever config.json says."""
+FURTHEST = {"deberta": 128, "deberta-v2": 128, "mpnet": 128}
+"""Model types that count distances one by one up to half their buckets, and past them in steps that grow; half of DeBERTa's 256 buckets,
+and MPNet's last bucket."""
 DEFAULT_POSITIONS = 512
 DEFAULT_PAD = 1
 
@@ -42,6 +45,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     num_attention_heads: int | None = None
     num_key_value_heads: int | None = None
     head_dim: int | None = None
+    local_attention: int | None = None
     num_labels: int | None = None
     id2label: dict[str, Any] | None = None
 
@@ -54,6 +58,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     def labels(self) -> int:
         """Outputs of the classification head; 1 if the file does not say."""
         return len(self.id2label or ()) or self.num_labels or 1
+
+    @property
+    def furthest(self) -> int | None:
+        """Tokens apart from which some layers see others otherwise than near ones, or not at all; None if all layers see all alike."""
+        return FURTHEST.get(self.model_type or "", self.local_attention)
 
     @property
     def position_limit(self) -> int:

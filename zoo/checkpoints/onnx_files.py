@@ -1,18 +1,20 @@
 """What an ONNX file says of itself, read with the standard library: external data, element types, operator domains.
 
 The protobuf wire format is walked without decoding tensors, so that a file of 2 GB is read in milliseconds and the runtime core needs
-no ``onnx``. Field numbers: onnx.proto (ModelProto 7 graph, 8 opset_import; GraphProto 1 node, 5 initializer, 15 sparse_initializer;
-NodeProto 4 op_type, 5 attribute, 7 domain; AttributeProto 5 t, 6 g, 10 tensors, 11 graphs; TensorProto 1 dims, 2 data_type, 8 name,
-13 external_data, 14 data_location).
+no ``onnx``. Field numbers: onnx.proto (ModelProto 7 graph, 8 opset_import; GraphProto 1 node, 5 initializer, 11 input,
+15 sparse_initializer; ValueInfoProto 1 name; NodeProto 4 op_type, 5 attribute, 7 domain; AttributeProto 5 t, 6 g, 10 tensors, 11 graphs;
+TensorProto 1 dims, 2 data_type, 8 name, 13 external_data, 14 data_location).
 """
 
 from __future__ import annotations
 
 import mmap
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zoo.checkpoints.safetensors import read_safetensors
 from zoo.errors import InputError
 from zoo.files import is_plain_name, reason
 
@@ -32,6 +34,10 @@ class OnnxFile:
     operators: set[str] = field(default_factory=set)
     """Operator types, those outside the standard as ``domain.type``."""
     opsets: dict[str, int] = field(default_factory=dict)
+    ranges: list[tuple[str, int, int]] = field(default_factory=list)
+    """Place, first byte and number of bytes of external data that says both."""
+    inputs: list[str] = field(default_factory=list)
+    """Names, in the graph's order; a file of before 2019 lists its weights among them."""
 
     @property
     def files(self) -> list[Path]:
@@ -67,7 +73,30 @@ def read_onnx(path: Path) -> OnnxFile:
                 None,
                 f"keeps its weights in {name!r:.200}, which is outside its folder; such a file is not opened",
             )
+    _check_safetensors(found)
     return found
+
+
+def _check_safetensors(found: OnnxFile) -> None:
+    """Raises InputError if weights are read from places of a safetensors file at which no tensor lies.
+
+    A file that was written again may have a header of another length: the graph would then compute with other numbers, and not fail.
+    """
+    for name in sorted(found.external):
+        path = found.path.parent / name
+        if path.suffix != ".safetensors" or not path.is_file():
+            continue
+        tensors = sorted((tensor.offset, tensor.offset + tensor.size) for tensor in read_safetensors(path).values())
+        begins = [begin for begin, _ in tensors]
+        for begin, size in ((begin, size) for place, begin, size in found.ranges if place == name):
+            number = bisect_right(begins, begin) - 1
+            if number < 0 or begin + size > tensors[number][1]:
+                raise InputError(
+                    found.path,
+                    None,
+                    f"reads {size} bytes from byte {begin} of {name} on, and no tensor lies there: the weights were written again after "
+                    "the graph. Export it again",
+                )
 
 
 def _model(view: memoryview, found: OnnxFile) -> None:
@@ -91,6 +120,8 @@ def _graph(view: memoryview, found: OnnxFile, depth: int) -> None:
             _node(value, found, depth)
         elif number == 5:
             _tensor(value, found)
+        elif number == 11 and not depth:
+            found.inputs.append(_text(_first(value).get(1)))
         elif number == 15:
             for part, tensor in _fields(value):
                 if part in (1, 2) and isinstance(tensor, memoryview):
@@ -117,18 +148,20 @@ def _node(view: memoryview, found: OnnxFile, depth: int) -> None:
 
 def _tensor(view: memoryview, found: OnnxFile) -> None:
     external = False
-    place = ""
+    entries: dict[str, str] = {}
     for number, value in _fields(view):
         if number == 2 and isinstance(value, int):
             found.element_types.add(value)
         elif number == 13 and isinstance(value, memoryview):
             entry = _first(value)
-            if _text(entry.get(1)) == "location":
-                place = _text(entry.get(2))
+            entries[_text(entry.get(1))] = _text(entry.get(2))
         elif number == 14:
             external = value == 1
     if external:
+        place = entries.get("location", "")
         found.external.add(place)
+        if "offset" in entries and "length" in entries:
+            found.ranges.append((place, int(entries["offset"]), int(entries["length"])))
 
 
 def _first(view: memoryview) -> Mapping[int, int | memoryview]:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     help="Copy the model file and the tokenizer into a new folder, to run from or to take elsewhere. Default: the cache only.",
 )
 @click.option(
+    "--link",
+    is_flag=True,
+    help="With --output: the folder gets hard links to the checkpoint's weights in place of copies. They must lie on one disk.",
+)
+@click.option(
     "--optimize",
     type=click.Choice(["O1", "O2", "none"]),
     help="Graph level in place of what the device wants: O1 as optimum does it, O2 with transformer layers fused, or none.",
@@ -70,6 +75,7 @@ def command(
     *,
     settings: ExportSettings,
     output: Path | None,
+    link: bool,
     optimize: str | None,
     sequence_length: int | None,
     batch_size: int | None,
@@ -88,6 +94,8 @@ def command(
     """
     if quality and settings.precision in (None, "fp32", "auto"):
         raise click.UsageError("--quality compares a precision with fp32: name it with --precision fp16, bf16 or int8")
+    if link and output is None:
+        raise click.UsageError("--link says how --output is filled: name a folder with --output")
     from zoo.export.export import export
 
     shapes: dict[str, str | int | bool] = {
@@ -95,7 +103,7 @@ def command(
     }
     if monolith:
         shapes["monolith"] = True
-    settings = replace(settings, output=output, optimize=optimize, shapes=shapes)
+    settings = replace(settings, output=output, link=link, optimize=optimize, shapes=shapes)
     catalogue = catalogue_of(ctx)
     if not quality:
         _show(export(catalogue, settings), None, as_json)

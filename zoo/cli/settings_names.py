@@ -24,6 +24,7 @@ FLAGS: Mapping[str, str] = {
     "ignore_identical_ids": "--ignore-identical-ids",
     "languages": "--languages",
     "limit": "--limit",
+    "link": "--link",
     "max_length": "--shape",
     "model_options": "--model-option",
     "offline": "--offline",

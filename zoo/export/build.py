@@ -88,6 +88,12 @@ class Builder:
         has_weights = has_safetensors(folder) or has_pickled(folder)
         written = _written_by_zoo(exported)
         done = tuple(name for name in self.steps.named(written.recipe) if name != EXPORT) if written else None
+        if written and (fault := self._changed(folder)):
+            fault = f"{exported} is not as it was when it was proven: {fault}"
+            if not has_weights:
+                raise ZooError(f"{fault}. Export it again, or fetch it again from where it came from")
+            logger.warning("%s. Making it again from the weights", fault)
+            return self.make(request)
         if written and (written.precision, done) == (request.precision, steps):
             steps = ()
         elif written and written.precision != "fp32":
@@ -99,6 +105,8 @@ class Builder:
             return self.make(request)  # it was made for another purpose; the weights decide
         elif self.steps.only_faster(steps):
             steps = ()  # a file that is there is run at once
+        if steps and has_weights and self._exporter_does_all(request):
+            return self.make(request)
         if steps and self._possible(steps):
             return self.make(replace(request, source=exported, recipe=steps))
         origin = f"in the checkpoint, {request.served_by}"
@@ -143,6 +151,24 @@ class Builder:
         self.steps.check(request.recipe, from_file=request.source is not None)
         plan = plan_of(self.steps, asked)
         self.steps.check_modules([name for name in request.recipe if name not in plan.covered])
+
+    def _changed(self, folder: Path) -> str:
+        """What differs between an exported folder and the manifest in it; one of another version of zoo is believed."""
+        try:
+            found = manifest.read(folder)
+        except InputError:
+            return ""
+        return manifest.changed(found, folder, self._store.digests)
+
+    def _exporter_does_all(self, request: BuildRequest) -> bool:
+        """Whether an exporter makes the whole recipe from the weights by itself: that takes no other package, and no detour."""
+        asked = request.for_hook(self._store.root)
+        if self._pipeline.custom_exporter(asked):
+            return False
+        try:
+            return len(plan_of(self.steps, asked).steps) == 1
+        except ZooError:
+            return False
 
     def _possible(self, steps: tuple[str, ...]) -> bool:
         try:

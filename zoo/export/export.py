@@ -15,7 +15,7 @@ from zoo.errors import ZooError
 from zoo.export.build import BuildRequest
 from zoo.export.prepare import Preparation
 from zoo.export.steps import EXPORT
-from zoo.files import resolved
+from zoo.files import reason, resolved
 from zoo.registry.catalogue import Catalogue
 from zoo.settings import ExportSettings
 from zoo.types import Artifact, Checkpoint, Device, Precision
@@ -53,7 +53,7 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
         if not (has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))):
             request = _from_file(request, folder)
         artifact = prepared.builder.obtain(request) if not request.recipe else prepared.builder.make(request)
-        return _copy(artifact, folder, settings.output) if settings.output else artifact
+        return _copy(artifact, folder, settings.output, link=settings.link) if settings.output else artifact
 
 
 def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
@@ -72,13 +72,22 @@ def _checked_output(output: Path) -> Path:
     return place
 
 
-def _copy(artifact: Artifact, checkpoint: Path, output: Path) -> Artifact:
-    """The artifact with the tokenizer's files beside it, so that the folder is a checkpoint to run from. It appears when it is whole."""
+def _copy(artifact: Artifact, checkpoint: Path, output: Path, *, link: bool) -> Artifact:
+    """The artifact with the tokenizer's files beside it, so that the folder is a checkpoint to run from. It appears when it is whole.
+
+    With ``link`` it gets hard links to safetensors files, which whoever wrote them replaces rather than changes.
+    """
     folder = artifact.model if artifact.is_checkpoint else artifact.model.parent
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
     files |= artifact.borrowed
     files |= {name: path for name in TOKENIZER_FILES if (path := checkpoint / name).is_file()}
-    needed = sum(path.stat().st_size for path in files.values())
+    linked = {
+        name: path
+        for name, path in files.items()
+        if path.resolve().suffix == ".safetensors" or name in artifact.borrowed
+    }
+    linked = linked if link else {}
+    needed = sum(path.stat().st_size for name, path in files.items() if name not in linked)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(output.parent).free
@@ -89,17 +98,29 @@ def _copy(artifact: Artifact, checkpoint: Path, output: Path) -> Artifact:
         aside = Path(tempfile.mkdtemp(prefix="zoo-partial-", dir=output.parent))
         try:
             for name, path in files.items():
-                shutil.copyfile(path, aside / name)
+                if name in linked:
+                    _link(path.resolve(), aside / name)
+                else:
+                    shutil.copyfile(path, aside / name)
             aside.chmod(0o755)
             aside.replace(output)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise ZooError(f"cannot write {output} (`output`): {error.strerror or error}") from error
-    logger.info("copied to %s", output)
+    logger.info("%s to %s", "linked" if linked else "copied", output)
     return replace(
         artifact,
         model=output if artifact.is_checkpoint else output / artifact.model.name,
         weights_folder=None,
         borrowed={},
     )
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path)
+    except OSError as error:
+        raise ZooError(
+            f"{path} cannot be linked into another folder (`link`): {reason(error)}. Without it, the weights are copied"
+        ) from error

@@ -6,6 +6,7 @@ The manifest is written last, so a folder without one is unfinished whatever els
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,7 +140,21 @@ def _decoded(path: Path, kind: type[T]) -> T:
 
 def damage(manifest: Manifest, folder: Path, digests: Digests, *, fresh: bool = False) -> str:
     """What differs between the folder and its manifest, or an empty string. ``fresh`` reads every byte again."""
-    for name, record in manifest.files.items():
+    if found := _changed(manifest.files, folder, digests, fresh=fresh):
+        return found
+    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files, *manifest.borrowed})
+    return f"{', '.join(strange)} does not belong there" if strange else ""
+
+
+def changed(manifest: Manifest, folder: Path, digests: Digests) -> str:
+    """What of the model file and its weights differs in a folder that an artifact was copied into, or an empty string."""
+    return _changed({**manifest.files, **manifest.borrowed}, folder, digests)
+
+
+def _changed(
+    records: Mapping[str, FileRecord | Borrowed], folder: Path, digests: Digests, *, fresh: bool = False
+) -> str:
+    for name, record in records.items():
         path = folder / name
         try:
             size = path.stat().st_size
@@ -151,5 +166,4 @@ def damage(manifest: Manifest, folder: Path, digests: Digests, *, fresh: bool = 
             return f"{name} is missing"
         except OSError as error:
             return f"{name} cannot be read: {error.strerror}"
-    strange = sorted({path.name for path in folder.iterdir()} - {NAME, *manifest.files, *manifest.borrowed})
-    return f"{', '.join(strange)} does not belong there" if strange else ""
+    return ""

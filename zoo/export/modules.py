@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Iterable, Mapping
 
-from zoo.quiet_imports import import_onnxruntime
+from zoo.onnx_runtime import onnxruntime_version
 
 
 def found(module: str) -> bool:
@@ -35,4 +35,4 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 def runtime_version() -> str:
     """ONNX Runtime's major and minor version: operators of its own may change with it."""
-    return ".".join(str(import_onnxruntime().__version__).split(".")[:2])
+    return ".".join(map(str, onnxruntime_version()))

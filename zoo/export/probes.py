@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.checkpoints.model_config import read_config
+from zoo.checkpoints.model_config import ModelConfig, read_config
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -20,25 +20,43 @@ PASSAGES = (
     "Hefe verwandelt den Zucker des Mostes in Alkohol, danach reift der Wein im Fass. ",
     "hi ",
 )
-LENGTHS = ((16, 9), (64, 40, 23), (200, 128), (512,), (300, 150))
-"""Tokens of each row, a tuple a batch: the shorter rows of a batch are padded."""
+FEATURES = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that text is given to."""
+SHORT = ((9,), (30, 16))
+"""Tokens of each row, a tuple a batch: one without padding, one padded inside."""
+LONG = 50
+"""Tokens of one more row, alone in its batch."""
+PAST = 22
+"""Tokens by which a row is longer than the distance past which layers see tokens otherwise, so that it has several such pairs."""
+LONGEST = 2048
+"""No row is longer, whatever a config.json says: numpy's attention takes memory with the square of it."""
+
+
+def lengths_of(config: ModelConfig) -> tuple[tuple[int, ...], ...]:
+    """Tokens of each row, a tuple a batch, as far as the model's positions allow.
+
+    Few on purpose: of a large model, a proof costs two or three seconds of CPU for every hundred tokens. A model in which distance counts
+    also gets a row that goes past it, padded beside a shorter one.
+    """
+    far = config.furthest
+    last = (LONG,) if far is None else (min(max(LONG, far + PAST), LONGEST), 40)
+    return tuple(tuple(min(length, config.position_limit) for length in rows) for rows in (*SHORT, last))
 
 
 def of_checkpoint(folder: Path, names: Sequence[str]) -> list[Arrays]:
-    """Real text through the checkpoint's own tokenizer, as far as the model's positions allow."""
+    """Real text through the checkpoint's own tokenizer, for the inputs ``names``, which are of ``FEATURES``."""
     from tokenizers import Tokenizer
 
     config = read_config(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
-    pad, most = config.pad_token_id or 0, config.position_limit
     batches, number = [], 0
-    for lengths in LENGTHS:
+    for lengths in lengths_of(config):
         rows = []
         for length in lengths:
-            rows.append(_row(tokenizer, number, min(length, most)))
+            rows.append(_row(tokenizer, number, length))
             number += 1
-        batches.append(_padded(rows, pad, names))
+        batches.append(_padded(rows, config.pad_token_id or 0, names))
     return batches
 
 

@@ -146,7 +146,8 @@ class Recipe:
         file.compared_with = str(result.get("compared_with") or file.compared_with)
         if step.name == EXPORT:
             self._refer(step, "an independent computation")
-        file.tolerance = max(file.tolerance, step.tolerance)
+        covered = [other.tolerance for name in self._plan.covered if (other := self._steps.step(name))]
+        file.tolerance = max(file.tolerance, step.tolerance, *(covered if step.name == EXPORT else []))
         file.reports.append(self._proven(step, self._report(step, result), target))
 
     def _report(self, step: Step, result: Mapping[str, Any]) -> StepReport:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.api import onnxruntime_settings, open_onnxruntime
 from zoo_sdaa.testing.machine import demand
 
 MAGIC = b"FAKETECO"
@@ -93,15 +94,11 @@ class Program:
         size = int.from_bytes(content[len(MAGIC) : start], "big")
         self._digest = hashlib.sha256(content).digest()
         self.header = json.loads(content[start : start + size])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options = onnxruntime_settings(1)
         if self.header["half"]:
             # An optimiser would take the rounding out again.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = onnxruntime.InferenceSession(
-            content[start + size :], options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_onnxruntime(content[start + size :], options)
         self.inputs = [node.name for node in self._session.get_inputs()]
         self.shapes: dict[str, list[int]] = self.header["shapes"]
 

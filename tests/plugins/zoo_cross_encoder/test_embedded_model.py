@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,22 @@ def test_it_ranks_handwritten_pairs_right(zoo: Zoo, tmp_path: Path) -> None:
     logits = [json.loads(line)["logit"] for line in result.stdout.splitlines()]
     wrong = [case["query"] for case, good, bad in zip(cases, logits[::2], logits[1::2], strict=True) if good <= bad]
     assert wrong == []
+
+
+def test_weights_that_were_written_again_are_not_scored_with(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    """The graph reads the weights' file by byte offsets, and a header of another length moves every number."""
+    folder = tmp_path / "written again"
+    shutil.copytree(tiny, folder)
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    for more in (1, 8, 4096):
+        header = content[8 : 8 + size] + b" " * more
+        path.write_bytes((size + more).to_bytes(8, "little") + header + content[8 + size :])
+        result = zoo("run", "zoo-reranker-tiny", "--config-path", folder, "--target", "cpu")
+        assert result.exit_code == 1
+        assert "no tensor lies there" in result.stderr
+        assert result.stdout == ""
 
 
 def test_its_card_says_that_it_is_a_miniature(zoo: Zoo) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.api import onnxruntime_settings, open_onnxruntime, probes
+from zoo.api import read_config as read_model_config
+
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
 Batch = dict[str, NDArray[np.int64]]
@@ -447,6 +450,11 @@ def batches(config: Config, lengths: Sequence[Sequence[int]] = LENGTHS, seed: in
     return made
 
 
+def proof_batches(folder: Path, config: Config) -> list[Batch]:
+    """Random rows of the lengths that an export proves the checkpoint in ``folder`` with."""
+    return batches(config, probes.lengths_of(read_model_config(folder)))
+
+
 def run(model: bytes, folder: Path, given: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[np.float32]]:
     """The logits of each batch by ONNX Runtime, with the checkpoint's folder as the place of the weights."""
     session = open_session(model, folder)
@@ -463,16 +471,9 @@ def nothing_before(session: Any) -> dict[str, NDArray[np.float32]]:
 
 def open_session(model: bytes, folder: Path) -> Any:
     """A session of the graph written into the folder, which every version of ONNX Runtime resolves weights in."""
-    import onnxruntime
-
     place = folder / "written.onnx"
     place.write_bytes(model)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    settings.intra_op_num_threads = 1
-    # As the device does: the plans of 1.17 and 1.18 give memory away that is still read.
-    settings.enable_mem_pattern = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) >= (1, 19)
-    return onnxruntime.InferenceSession(str(place), settings, providers=["CPUExecutionProvider"])
+    return open_onnxruntime(place, onnxruntime_settings(1))
 
 
 def misread(folder: Path, config: Config, change: Config) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from direct_checkpoints import DEBERTA, LABEL, Config, batches, difference, misread, run, write
+from direct_checkpoints import DEBERTA, LABEL, Config, batches, difference, misread, proof_batches, run, write
 
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
@@ -71,7 +71,8 @@ def test_half_precision_is_read_where_it_lies(tmp_path: Path, dtype: str) -> Non
     ids=str,
 )
 def test_a_misread_configuration_fails_the_proof(tmp_path: Path, change: Config) -> None:
-    folder, given = write(tmp_path / "right", DEBERTA), batches(DEBERTA, LENGTHS)
+    folder = write(tmp_path / "right", DEBERTA)
+    given = proof_batches(folder, DEBERTA)
     wrong = misread(folder, DEBERTA, change)
     graph = write_graph(wrong, form="onnxruntime", head=LABEL)
     assert difference(expected(folder, given, LABEL), run(graph.model, wrong, given)) > 5 * TOLERANCE

@@ -19,6 +19,7 @@ from direct_checkpoints import (
     misread,
     nothing_before,
     open_session,
+    proof_batches,
     run,
     write,
 )
@@ -160,7 +161,8 @@ def test_only_two_rows_of_a_language_models_head_are_in_the_graph(tmp_path: Path
 )
 def test_a_misread_configuration_fails_the_proof(tmp_path: Path, change: Config) -> None:
     config = {**QWEN3, "tie_word_embeddings": False}
-    folder, given = write(tmp_path / "right", config), batches(config, LENGTHS)
+    folder = write(tmp_path / "right", config)
+    given = proof_batches(folder, config)
     wrong = misread(folder, config, change)
     graph = write_graph(wrong, form="onnxruntime", head=YES_NO)
     assert difference(expected(folder, given, YES_NO), run(graph.model, wrong, given)) > 5 * TOLERANCE
@@ -169,7 +171,7 @@ def test_a_misread_configuration_fails_the_proof(tmp_path: Path, change: Config)
 @pytest.mark.parametrize("head", [YES, {**YES_NO, "positive": 4, "negative": 9}, {**YES_NO, "negative": 5}], ids=str)
 def test_another_head_fails_the_proof(tmp_path: Path, head: dict[str, Any]) -> None:
     folder, config = checkpoint(tmp_path, "qwen3", {})
-    given = batches(config, LENGTHS)
+    given = proof_batches(folder, config)
     graph = write_graph(folder, form="onnxruntime", head=head)
     assert difference(expected(folder, given, YES_NO), run(graph.model, folder, given)) > 1e-3
 

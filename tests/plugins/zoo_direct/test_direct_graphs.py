@@ -20,6 +20,7 @@ from direct_checkpoints import (
     batches,
     difference,
     open_session,
+    proof_batches,
     run,
     write,
 )
@@ -143,7 +144,7 @@ MUTATIONS = {
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
 def test_a_graph_that_is_wrong_fails_the_proof(tmp_path: Path, kind: str, mutation: str) -> None:
     folder, config = checkpoint(tmp_path, kind, {})
-    given = batches(config)
+    given = proof_batches(folder, config)
     logits = expected(folder, given, LABEL)
     graph = write_graph(folder, form="onnxruntime", head=LABEL)
     wrong = mutated(graph.model, *MUTATIONS[mutation])
@@ -163,7 +164,7 @@ def test_distances_are_counted_past_the_last_bucket(tmp_path: Path) -> None:
 
 def test_positions_off_by_one_fail_the_proof(tmp_path: Path) -> None:
     folder, config = checkpoint(tmp_path, "xlm-roberta", {})
-    given = batches(config, [(7,)])
+    given = proof_batches(folder, config)
     graph = write_graph(folder, form="onnxruntime", head=LABEL)
     name = "roberta.embeddings.position_embeddings.weight"
     row = 4 * config["hidden_size"]

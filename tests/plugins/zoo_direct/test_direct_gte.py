@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from direct_checkpoints import GTE_NEW, LABEL, Config, batches, difference, misread, run, write
+from direct_checkpoints import GTE_NEW, LABEL, Config, batches, difference, misread, proof_batches, run, write
 
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
@@ -130,7 +130,8 @@ def _turned(x: Any, turns: Any) -> Any:
     ids=str,
 )
 def test_a_misread_configuration_fails_the_proof(tmp_path: Path, change: Config) -> None:
-    folder, given = write(tmp_path / "right", GTE_NEW), batches(GTE_NEW, LENGTHS)
+    folder = write(tmp_path / "right", GTE_NEW)
+    given = proof_batches(folder, GTE_NEW)
     wrong = misread(folder, GTE_NEW, change)
     graph = write_graph(wrong, form="onnxruntime", head=LABEL)
     assert difference(expected(folder, given, LABEL), run(graph.model, wrong, given)) > 5 * TOLERANCE

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from direct_checkpoints import LABEL, MODERNBERT, Config, batches, difference, misread, run, write
+from direct_checkpoints import LABEL, MODERNBERT, Config, batches, difference, misread, proof_batches, run, write
 
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
@@ -79,10 +80,36 @@ def test_slices_of_joined_matrices_in_half_precision(tmp_path: Path, dtype: str,
     ids=str,
 )
 def test_a_misread_configuration_fails_the_proof(tmp_path: Path, change: Config) -> None:
-    folder, given = write(tmp_path / "right", MODERNBERT), batches(MODERNBERT, LENGTHS)
+    folder = write(tmp_path / "right", MODERNBERT)
+    given = proof_batches(folder, MODERNBERT)
     wrong = misread(folder, MODERNBERT, change)
     graph = write_graph(wrong, form="onnxruntime", head=LABEL)
     assert difference(expected(folder, given, LABEL), run(graph.model, wrong, given)) > 5 * TOLERANCE
+
+
+def test_a_window_longer_than_other_proofs_is_proven_too(tmp_path: Path) -> None:
+    wide = {**MODERNBERT, "local_attention": 300}
+    folder = write(tmp_path / "right", wide)
+    given = proof_batches(folder, wide)
+    wrong = misread(folder, wide, {"local_attention": 304})
+    graph = write_graph(wrong, form="onnxruntime", head=LABEL)
+    assert difference(expected(folder, given, LABEL), run(graph.model, wrong, given)) > 5 * TOLERANCE
+
+
+def test_no_configuration_makes_a_proof_that_has_no_end(tmp_path: Path) -> None:
+    wide = {**MODERNBERT, "local_attention": 10**6, "max_position_embeddings": 10**6}
+    given = proof_batches(write(tmp_path, wide), wide)
+    assert max(batch["input_ids"].shape[1] for batch in given) == 2048
+
+
+def test_blocks_that_show_what_is_out_of_reach_fail_the_proof(tmp_path: Path) -> None:
+    folder = write(tmp_path, MODERNBERT)
+    given = proof_batches(folder, MODERNBERT)
+    hidden, shown = np.full(2, -1e30, "<f4").tobytes(), np.zeros(2, "<f4").tobytes()
+    model = write_graph(folder, form="onnxruntime", head=LABEL).model
+    wrong = model.replace(hidden, shown)  # two side by side stand in the table of what a block may see alone
+    assert wrong != model
+    assert difference(expected(folder, given, LABEL), run(wrong, folder, given)) > 5 * TOLERANCE
 
 
 def test_files_of_transformers_5_say_the_same_in_other_words(tmp_path: Path) -> None:

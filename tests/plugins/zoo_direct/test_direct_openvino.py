@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from direct_checkpoints import CONFIGS, DECODERS, LABEL, Batch, Config, batches, difference, write
 
-from zoo_direct.build import write_graph
+from zoo_direct.build import write_graph, write_int8_graph
 from zoo_direct.proof import expected
 
 pytestmark = [pytest.mark.openvino]
@@ -45,6 +45,18 @@ def test_openvino_gives_what_the_proof_gives(
     wanted = expected(folder, given, head)
     model = compiled(write_graph(folder, form="standard", head=head).model, folder, monkeypatch)
     assert difference(wanted, logits(model, given, {})) < TOLERANCE
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), *DECODERS.values()], ids=lambda config: config["model_type"])
+def test_openvino_takes_weights_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
+    config = {**config, "vocab_size": 4000}  # so that the table of words is worth rounding
+    head = YES_NO if config in DECODERS.values() or config["model_type"] in DECODERS else LABEL
+    folder, given = write(tmp_path, config), batches(config, LENGTHS)
+    wanted = expected(folder, given, head)
+    model = compiled(
+        write_int8_graph(folder, folder / "weights.int8", form="weight-only", head=head).model, folder, monkeypatch
+    )
+    assert 0 < difference(wanted, logits(model, given, {})) < 0.05
 
 
 def test_openvino_takes_a_beginning_that_rows_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

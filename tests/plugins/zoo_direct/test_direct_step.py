@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import direct_checkpoints as direct
@@ -12,6 +15,7 @@ import pytest
 
 from conftest import Zoo
 from random_checkpoints import make_tokenizer
+from zoo.export.proof import FLOOR
 from zoo.export.store import Store
 
 MODEL = "bge-reranker-v2-m3"
@@ -19,7 +23,10 @@ MODEL = "bge-reranker-v2-m3"
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    folder = tmp_path / "checkpoint"
+    return make_checkpoint(tmp_path / "checkpoint", {})
+
+
+def make_checkpoint(folder: Path, change: direct.Config) -> Path:
     folder.mkdir()
     size = make_tokenizer(folder, "xlm-roberta")
     direct.write(
@@ -30,9 +37,33 @@ def checkpoint(tmp_path: Path) -> Path:
             "vocab_size": size,
             "pad_token_id": 1,
             "max_position_embeddings": 514,
+            **change,
         },
     )
     return folder
+
+
+OPEN = """
+import sys
+from zoo import Reranker
+
+with Reranker.open("bge-reranker-v2-m3", checkpoint=sys.argv[1], device="cpu", device_options={"weights": sys.argv[2]}) as reranker:
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    print(next(line for line in lines if line.startswith("Anonymous")).split()[1], *reranker.score([("a", "b c")]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not tell what is private")
+def test_shared_weights_take_no_memory_of_a_process_own(tmp_path: Path, python: str) -> None:
+    config = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 8}
+    folder = make_checkpoint(tmp_path / "checkpoint", config)
+    found = {}
+    for weights in ("packed", "shared"):
+        command = [python, "-c", OPEN, str(folder), weights]
+        found[weights] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    matrices = 4 * 8 * (4 * 384**2 + 2 * 384 * 1536)
+    assert int(found["shared"][0]) * 1024 < int(found["packed"][0]) * 1024 - 0.7 * matrices
+    assert float(found["shared"][1]) == pytest.approx(float(found["packed"][1]), abs=1e-5)
 
 
 def logits(zoo: Zoo, folder: Path, *words: str) -> tuple[list[float], str]:
@@ -107,6 +138,92 @@ def test_an_unknown_key_of_the_config_is_named_with_the_way_out(
     assert result.exit_code == 1
     assert "swish_of_mine" in result.stderr
     assert "optimum" in result.stderr
+
+
+def test_an_export_into_a_folder_links_if_asked(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:
+    first, _ = logits(zoo, checkpoint)
+    output = tmp_path / "out"
+    done = zoo("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output, "--link")
+    assert done.exit_code == 0, done.stderr
+    assert (output / "model.safetensors").samefile(checkpoint / "model.safetensors")
+    assert not (output / "tokenizer.json").samefile(checkpoint / "tokenizer.json")
+    assert logits(zoo, output)[0] == first
+    assert zoo("export", MODEL, "--config-path", checkpoint, "--link").exit_code == 2
+
+
+def test_weights_that_cannot_be_linked_leave_nothing(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    words = ("--config-path", checkpoint, "--target", "cpu", "--output", tmp_path / "out", "--link")
+    result = zoo("export", MODEL, *words)
+    assert result.exit_code == 1
+    assert "cannot be linked" in result.stderr
+    assert "--link" in result.stderr
+    assert not list(tmp_path.glob("*out*"))
+    assert not list(tmp_path.glob("zoo-partial*"))
+
+
+@pytest.mark.parametrize("link", [(), ("--link",)], ids=["copied", "linked"])
+def test_weights_of_an_exported_folder_that_change_are_proven_again(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path, link: tuple[str, ...]
+) -> None:
+    output = tmp_path / "out"
+    zoo("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output, *link)
+    before, said = logits(zoo, output)
+    assert "is not as it was" not in said
+    path = (checkpoint if link else output) / "model.safetensors"
+    with path.open("r+b") as handle:
+        handle.seek(-401, 2)
+        byte = handle.read(1)
+        handle.seek(-401, 2)
+        handle.write(bytes([byte[0] ^ 2]))  # in an exponent
+    after, said = logits(zoo, output)
+    assert "model.safetensors is not what was written" in said
+    assert "step 1 of 1: export (direct)" in said
+    assert after != before
+
+
+@pytest.mark.parametrize("dot_product", [True, False], ids=["with-vnni", "without"])
+def test_int8_is_made_without_any_extra(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, dot_product: bool
+) -> None:
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: dot_product)
+    exact, _ = logits(zoo, checkpoint)
+    rounded, said = logits(zoo, checkpoint, "--precision", "int8")
+    assert "step 1 of 1: export (direct)" in said
+    assert "(allowed 0.5)" in said
+    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * max(np.abs(exact).max(), FLOOR)
+    [row] = [
+        row for row in json.loads(zoo("cache", "list", "--json").stdout)["artifacts"] if row["precision"] == "int8"
+    ]
+    assert not row["borrowed"]
+
+
+@pytest.mark.openvino
+def test_int8_weights_for_openvino_are_made_without_onnx(
+    zoo: Zoo, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    monkeypatch.setattr("zoo.export.modules.found", lambda module: False)
+    exact, _ = logits(zoo, checkpoint)
+    rounded, said = logits(zoo, checkpoint, "--target", "openvino", "--precision", "int8")
+    assert "it does first-token-only and weight-only-int8 itself" in said
+    assert 0 < np.abs(np.subtract(exact, rounded)).max() < 0.05 * max(np.abs(exact).max(), FLOOR)
+
+
+def test_int8_is_made_from_the_weights_although_a_model_file_lies_beside_them(zoo: Zoo, checkpoint: Path) -> None:
+    from zoo_direct.build import write_graph
+
+    (checkpoint / "model.onnx").write_bytes(write_graph(checkpoint, form="standard", head=direct.LABEL).model)
+    _, said = logits(zoo, checkpoint, "--precision", "int8")
+    assert "step 1 of 1: export (direct)" in said
+    _, said = logits(zoo, checkpoint)
+    assert "in the checkpoint" in said
 
 
 def test_an_export_into_a_folder_copies_the_weights(zoo: Zoo, checkpoint: Path, tmp_path: Path) -> None:

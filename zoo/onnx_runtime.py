@@ -1,0 +1,42 @@
+"""ONNX Runtime: which version is here, and sessions that everybody opens alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zoo.quiet_imports import import_onnxruntime
+
+RIGHT_MEMORY_PLANS = (1, 19)
+"""The first version whose plans of a batch's memory give nothing away that is still read. With 1.17 and 1.18 an integer could change
+under a graph, and with it the scores (a decoder's were off by a tenth) or the shape of a tensor."""
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+QUIET = 3
+"""Errors alone: warnings about initializers that nothing reads are not the user's business."""
+
+
+def onnxruntime_version() -> tuple[int, int]:
+    """Major and minor version. Raises ImportError."""
+    major, minor = str(import_onnxruntime().__version__).split(".")[:2]
+    return int(major), int(minor)
+
+
+def onnxruntime_settings(threads: int) -> Any:
+    """``SessionOptions`` for sessions that compute on ``threads`` threads; the caller may change them. Raises ImportError."""
+    settings = import_onnxruntime().SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = QUIET
+    settings.enable_mem_pattern = onnxruntime_version() >= RIGHT_MEMORY_PLANS
+    return settings
+
+
+def open_onnxruntime(model: Path | bytes, settings: Any, weights_folder: Path | None = None) -> Any:
+    """An ``InferenceSession`` on the CPU. ``weights_folder`` is where external data lies if not beside the file.
+
+    Raises what ONNX Runtime raises: classes of its own, which differ between versions.
+    """
+    source: str | bytes = str(model) if isinstance(model, Path) else model
+    if weights_folder is not None:
+        source = model.read_bytes() if isinstance(model, Path) else model
+        settings.add_session_config_entry(WEIGHTS_FOLDER, str(weights_folder))
+    return import_onnxruntime().InferenceSession(source, settings, providers=["CPUExecutionProvider"])
