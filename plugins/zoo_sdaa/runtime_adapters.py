@@ -78,7 +78,7 @@ class Generation2:
         return runtime.call("tecoinference.Engine", source, runtime.call("tecoinference.EngineOptions", None))
 
     def save(self, library: Any, path: Path) -> None:
-        if hasattr(runtime.attribute("tvm.runtime"), "save_engine"):
+        if runtime.has("tvm.runtime.save_engine"):
             runtime.call("tvm.runtime.save_engine", library, str(path))
         else:
             path.write_bytes(bytes(library))

@@ -1,14 +1,18 @@
-"""A context of TecoInference of a kind that the fake runtime does not play."""
+"""Versions of TecoInference of a kind that the fake runtime does not play."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from zoo_sdaa.contexts import Asynchronous1
+from zoo_sdaa.runtime_adapters import Generation2
 
 
 class Part:
@@ -66,3 +70,11 @@ def test_a_counter_that_gives_no_times_is_told_once_and_ends_nothing(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "Times are taken from outside" in caplog.text
     assert released == ["context", "engine"]
+
+
+def test_generation_2_keeps_engines_although_its_tvm_only_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tvm", ModuleType("tvm"))  # without tvm.runtime
+    Generation2().save(b"what relay.build gave", tmp_path / "x.tecoengine")
+    assert (tmp_path / "x.tecoengine").read_bytes() == b"what relay.build gave"
