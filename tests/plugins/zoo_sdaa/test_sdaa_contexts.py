@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from zoo.errors import ZooError
 from zoo_sdaa.contexts import Asynchronous1
-from zoo_sdaa.engine_cache import EngineInfo, read_engine, write_engine
 from zoo_sdaa.runtime_adapters import Generation2
 
 
@@ -80,31 +78,3 @@ def test_generation_2_keeps_engines_although_its_tvm_only_compiles(
     monkeypatch.setitem(sys.modules, "tvm", ModuleType("tvm"))  # without tvm.runtime
     Generation2().save(b"what relay.build gave", tmp_path / "x.tecoengine")
     assert (tmp_path / "x.tecoengine").read_bytes() == b"what relay.build gave"
-
-
-INFO = EngineInfo(
-    shapes={"input_ids": [1, 8]}, outputs=["logits"], precision="fp16", generation=1, runtime="tvm 1", model="0", passes="default"
-)  # fmt: skip
-
-
-def test_the_runtime_saves_under_the_engines_own_name(tmp_path: Path) -> None:
-    place = tmp_path / "engines" / "x.tecoengine"
-    names = []
-
-    def save(path: Path) -> None:
-        names.append(path.name)
-        path.write_bytes(b"an engine")
-
-    write_engine(save, place, INFO)
-    assert names == ["x.tecoengine"]
-    assert read_engine(place).info == INFO
-    assert sorted(path.name for path in place.parent.iterdir()) == ["x.tecoengine", "x.tecoengine.json"]
-
-
-def test_a_runtime_that_saves_nothing_leaves_the_engine_that_is_there(tmp_path: Path) -> None:
-    place = tmp_path / "engines" / "x.tecoengine"
-    write_engine(lambda path: path.write_bytes(b"an engine") and None, place, INFO)
-    with pytest.raises(ZooError, match="cannot write the engine"):
-        write_engine(lambda path: None, place, INFO)
-    assert read_engine(place).info == INFO
-    assert len(list(place.parent.iterdir())) == 2
