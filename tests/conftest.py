@@ -86,7 +86,12 @@ def _on_target(words: list[str]) -> list[str]:
     """``words`` with the device that ZOO_TEST_TARGET names, where the command takes one and the test names none."""
     if not TARGET or words[:1] not in (["run"], ["verify"]) or "--help" in words or "--target" in words:
         return words
-    return [*words, "--target", TARGET.removeprefix("fake-")]
+    return [
+        words[0],
+        "--target",
+        TARGET.removeprefix("fake-"),
+        *words[1:],
+    ]  # not last: a test may leave out a value there
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class Row:
         """What is wrong with it; empty if nothing is."""
         if self.health.upper() != "OK":
             return self.health
-        return "SPE-Util N/A, which means that the card has dropped out" if self.dropped else ""
+        return "SPE-Util N/A (dropped out)" if self.dropped else ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zoo.api import Precision, ZooError
+from zoo.api import NotInstalledError, Precision, ZooError
 from zoo_sdaa import runtime
 from zoo_sdaa.engine_shapes import EngineShapes
 from zoo_sdaa.onnx_model import load_model
@@ -32,6 +32,11 @@ INTERVAL = 15.0
 def build(model: Path, shapes: EngineShapes, precision: Precision, passes: PassModule) -> Any:
     """Compile ``model`` for ``shapes``; the runtime's adapter makes an engine of what comes back. Raises ZooError."""
     half = precision == "fp16" and passes.converts
+    if not runtime.found("tvm"):
+        raise NotInstalledError(
+            "compiling for the device 'sdaa' needs the Python module 'tvm', which comes with Tecorigin's container images only (conda "
+            f"environment {runtime.ENVIRONMENT}). Generation 2 runs a compiled engine without it: give its .tecoengine as the model file"
+        )
     for needed in (*NEEDS, *([TO_HALF] if half else [])):
         runtime.attribute(needed)  # what is missing is reported now, and not after minutes
     with compilation() as step:

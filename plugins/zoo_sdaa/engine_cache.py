@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -114,20 +113,19 @@ def read_engine(path: Path) -> EngineFile:
 
 
 def write_engine(save: Callable[[Path], None], path: Path, info: EngineInfo) -> None:
-    """Write an engine aside, its manifest last, and give both their names. Raises ZooError."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Write an engine aside, under its own name, and its manifest; then put both in place, the manifest last. Raises ZooError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(aside)
-        manifest = Manifest(facts=info, sha256=_sha256(aside), bytes=aside.stat().st_size)
-        aside.replace(path)
-        beside = sidecar(aside)
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-        beside.replace(sidecar(path))
+        # Beside the place, for a rename; of the same name, for the runtime may go by the suffix.
+        with tempfile.TemporaryDirectory(prefix="making-", dir=path.parent) as folder:
+            aside = Path(folder) / path.name
+            save(aside)
+            manifest = Manifest(facts=info, sha256=_sha256(aside), bytes=aside.stat().st_size)
+            sidecar(aside).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            aside.replace(path)
+            sidecar(aside).replace(sidecar(path))
     except OSError as error:
         raise ZooError(f"cannot write the engine {path}: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 class EngineCache:

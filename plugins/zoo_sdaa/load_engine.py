@@ -10,6 +10,7 @@ from typing import Any
 
 from zoo.api import Artifact, SessionOptions, ZooError
 from zoo_sdaa.compile import build, stdout_to_stderr
+from zoo_sdaa.contexts import Context
 from zoo_sdaa.engine_cache import (
     SUFFIXES,
     EngineCache,
@@ -25,7 +26,7 @@ from zoo_sdaa.onnx_model import check_types, load_graph
 from zoo_sdaa.options import SdaaOptions, engines
 from zoo_sdaa.pass_module import load_passes
 from zoo_sdaa.runtime import WrongVersionError
-from zoo_sdaa.runtime_adapters import Adapter, Context, load_adapter
+from zoo_sdaa.runtime_adapters import Adapter, load_adapter
 
 logger = logging.getLogger("zoo.sdaa")
 

@@ -20,7 +20,8 @@ from zoo_sdaa.session import CLOSING, RuntimeThread, SdaaSession
 
 logger = logging.getLogger("zoo.sdaa")
 
-HINT = ". Look at its health with teco-smi; if a batch may take longer, raise the device option timeout"
+HINT = ". Look at its health with teco-smi"
+SLOW_HINT = "; if a batch may take longer, raise the device option timeout"
 ENDING = 3.0
 """Seconds that a card's process may take to end after its session has given up waiting for a batch."""
 
@@ -79,6 +80,7 @@ def _child(
         options=replace(options, selector="", extra=extra),
         environment=card.environment,
         hint=HINT,
+        slow_hint=SLOW_HINT,
         closing_seconds=CLOSING + ENDING,
         answer_seconds=chosen.timeout,
     )

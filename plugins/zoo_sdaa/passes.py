@@ -30,7 +30,7 @@ def run_passes(names: Sequence[str], ir_module: Any) -> Any:
     """Run passes of ``tvm.relay.transform`` by name."""
     passes = [runtime.call(f"tvm.relay.transform.{name}") for name in names]
     with runtime.call("tvm.target.Target", "sdaa"), runtime.call("tvm.transform.PassContext", opt_level=3):
-        if hasattr(runtime.attribute("tvm.transform"), "Sequential"):
+        if runtime.has("tvm.transform.Sequential"):
             # It also runs what one of these requires before it: most need the types inferred anew.
             return runtime.call("tvm.transform.Sequential", passes)(ir_module)
         for each in passes:

@@ -99,6 +99,15 @@ def attribute(dotted: str) -> Any:
     return here
 
 
+def has(dotted: str) -> bool:
+    """Whether this version has what ``dotted`` names."""
+    try:
+        attribute(dotted)
+    except WrongVersionError:
+        return False
+    return True
+
+
 def call(dotted: str, *args: Any, **kwargs: Any) -> Any:
     """Call what ``dotted`` names. Raises ZooError if it is missing, takes other arguments, or fails."""
     return _call(attribute(dotted), dotted, args, kwargs)

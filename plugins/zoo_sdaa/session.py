@@ -12,8 +12,8 @@ from concurrent.futures import TimeoutError as FutureTimeout  # builtins.Timeout
 from typing import Any
 
 from zoo.api import ShapeRule, Tensors, ZooError
+from zoo_sdaa.contexts import Context
 from zoo_sdaa.engine_shapes import EngineShapes
-from zoo_sdaa.runtime_adapters import Context
 
 logger = logging.getLogger("zoo.sdaa")
 
@@ -69,7 +69,7 @@ class SdaaSession:
         self._name, self._thread, self._shapes = name, thread, shapes
         self._context: Context | None = context
         self.on_close: Callable[[], None] = _nothing
-        self._closed = False
+        self._closed = self._failed = False
         self._seconds: float | None = None
         self.input_names: Sequence[str] = list(shapes.inputs)
         self.shape_rule: ShapeRule = shapes.rule
@@ -95,6 +95,7 @@ class SdaaSession:
         try:
             arrays = self._context.run(inputs)
         except ZooError as error:
+            self._failed = True
             raise ZooError(f"{self._name} failed: {error}") from error
         by_name = dict(zip(self._shapes.outputs, arrays, strict=True))
         return {name: by_name[name] for name in wanted}
@@ -103,10 +104,7 @@ class SdaaSession:
     def device_seconds(self) -> float | None:
         """Seconds of device time so far by the runtime's own counter; None if it has none."""
         if not self._closed:
-            try:
-                self._seconds = self._thread.submit(self._read_counter).result()
-            except ZooError as error:
-                logger.warning("%s does not tell its device time: %s", self._name, error)
+            self._seconds = self._thread.submit(self._read_counter).result()
         return self._seconds
 
     def _read_counter(self) -> float | None:
@@ -135,7 +133,7 @@ class SdaaSession:
     def _release(self) -> None:
         context, self._context = self._context, None
         assert context is not None
-        with contextlib.suppress(ZooError):  # a card that failed may not tell its time, and is released all the same
+        if not self._failed:  # a card that failed may not tell its time, and is released all the same
             self._seconds = context.device_seconds()
         context.release()
 

@@ -30,7 +30,9 @@ def test_a_published_score_is_reproduced_or_the_check_fails(zoo: Zoo, tiny: Path
     Path("weights").symlink_to(tiny)
     Path("mine.toml").write_text(CARD.format(query=query, passage=passage, logit=line["logit"] + off))
     result = zoo("verify", "./mine.toml", "--target", "cpu", "--no-torch", "--pairs-only", "--json")
-    [golden] = [check for check in json.loads(result.stdout)["checks"] if check["name"].startswith("the card's pair")]
+    [golden] = [
+        check for check in json.loads(result.stdout)["checks"] if check["name"].startswith("the model card's pair")
+    ]
     assert golden["passed"] is passes
     assert golden["deviation"] == pytest.approx(off, abs=1e-4)
     assert result.exit_code == (0 if passes else 1)

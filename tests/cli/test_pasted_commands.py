@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import PANDA
-from sdaa_fixtures import Command, Ran, scores
+from sdaa_fixtures import Command, Ran, fails, scores
 from zoo.cli.run import command as run_command
 from zoo.cli.tecorigin import without_truth_values
 from zoo.paths import bundled
@@ -61,7 +63,15 @@ SIMPLIFY = (
     "python simplify.py --onnx onnx_fles/bge-reranker-v2-m3/model.onnx --save_name bge-reranker-v2-m3_dyn_fp32.onnx "
     "--save_as_external_data True"
 )
-PROGRAMS = {"example_single_batch.py": "run", "example_valid.py": "run", "simplify.py": "simplify"}
+LARGE_SIMPLIFY = """
+    python simplify.py --onnx ./bge-reranker-large/model.onnx --save_name bge-reranker-large.onnx \\
+        --save_as_external_data True
+"""
+PROGRAMS = {
+    "example_single_batch.py": "run",
+    "example_valid.py": "run",
+    "simplify.py": "simplify",
+}
 
 
 @pytest.fixture
@@ -129,24 +139,58 @@ def test_the_valid_command_of_the_page_evaluates_the_data_set(command: Command, 
     assert pages.events("build")[0]["shapes"]["input_ids"] == [32, 512]
 
 
-def test_the_valid_command_of_bge_reranker_large_scores_its_pairs_and_says_where_the_error_figure_is(
+def test_the_valid_command_of_bge_reranker_large_gives_the_error_against_the_pages_scores(
     command: Command, pages: Fake
 ) -> None:
+    exact = np.array(scores(paste(command, LARGE_VALID.replace("--half", "").replace("sdaa", "cpu"))))
+    # The page's file has a row for each pair of the whole data set, and is cut to those that are scored.
+    np.save("path_to/datas/bge-reranker-large/bge-reranker-large_bs4_onnx.npy", np.append(exact, 7.0)[:, None])
     result = paste(command, LARGE_VALID, "--file-type", "json")
+    half = np.array(scores(result))
+    [told] = re.findall(
+        r"eval_metric: (\S+), the error of 6 scores against path_to/datas/bge-reranker-large", result.stderr
+    )
+    assert float(told) == pytest.approx(np.sqrt(((half - exact) ** 2).sum() / (exact**2).sum()), rel=1e-6)
+    assert 0 < float(told) < 0.01
+    assert [build["shapes"]["input_ids"] for build in pages.events("build")] == [[1, 512]]
+
+
+def test_expected_scores_that_are_missing_too_few_or_damaged_are_told(command: Command, pages: Fake) -> None:
+    line = LARGE_VALID.replace("512", "32")
+    result = paste(command, line)
     assert len(scores(result)) == 6
-    assert "--onnx-datas is not read" in result.stderr
+    assert "there is no path_to/datas/bge-reranker-large/bge-reranker-large_bs4_onnx.npy" in result.stderr
     assert "zoo verify MODEL --data-path FILE" in result.stderr
-
-
-def test_the_simplify_command_of_the_page_writes_its_file(command: Command) -> None:
-    pytest.importorskip("onnxsim")
-    source = Path("onnx_fles/bge-reranker-v2-m3/model.onnx")
-    source.parent.mkdir(parents=True)
-    write_toy(source)
-    result = paste(command, SIMPLIFY)
+    kept = Path("path_to/datas/bge-reranker-large/bge-reranker-large_bs8_onnx.npy")
+    np.save(kept, np.ones(2, dtype=np.float32))
+    result = paste(command, line)
+    assert len(scores(result)) == 6
+    assert f"eval_metric is not computed: {kept} has 2 scores, and the input has 6 pairs" in result.stderr
+    kept.write_bytes(b"no scores")
+    fails(paste(command, line), f"{kept} cannot be read as a NumPy file of scores")
+    result = paste(
+        command, V2_M3_VALID.replace("128", "4"), "--limit", "1", "--shape", "32", "--onnx-datas", "path_to/datas"
+    )
     assert result.exit_code == 0, result.stderr
-    assert Path("bge-reranker-v2-m3_dyn_fp32.onnx").is_file()
-    assert Path("bge-reranker-v2-m3_dyn_fp32.onnx.data").is_file()
+    assert "--onnx-datas is not read with --mode valid" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "source", "written"),
+    [
+        (SIMPLIFY, "onnx_fles/bge-reranker-v2-m3/model.onnx", "bge-reranker-v2-m3_dyn_fp32.onnx"),
+        (LARGE_SIMPLIFY, "bge-reranker-large/model.onnx", "bge-reranker-large.onnx"),
+    ],
+    ids=["bge-reranker-v2-m3", "bge-reranker-large"],
+)
+def test_the_simplify_command_of_a_page_writes_its_file(command: Command, page: str, source: str, written: str) -> None:
+    pytest.importorskip("onnxsim")
+    Path(source).parent.mkdir(parents=True)
+    write_toy(Path(source))
+    result = paste(command, page)
+    assert result.exit_code == 0, result.stderr
+    assert Path(written).is_file()
+    assert Path(f"{written}.data").is_file()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import signal
@@ -68,6 +69,11 @@ def opens_for_ever(log: Path, artifact: Artifact, options: SessionOptions) -> Ob
     finally:
         log.write_text("interrupted", encoding="utf-8")
     raise AssertionError
+
+
+def fails_and_ends_slowly(artifact: Artifact, options: SessionOptions) -> Obedient:
+    atexit.register(time.sleep, 0.3)
+    raise ZooError("there is no such card")
 
 
 @pytest.fixture
@@ -139,6 +145,12 @@ def test_closing_while_it_opens_interrupts_the_opening(log: Path) -> None:
     wait_for(log.exists)
     process.close()
     assert log.read_text() == "interrupted"
+
+
+def test_a_process_that_could_not_open_ends_undisturbed(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZooError, match="there is no such card"):
+        Processes.opened([settings(log, fails_and_ends_slowly)])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_process_that_is_stopped_does_not_hold_up_its_closing(log: Path) -> None:

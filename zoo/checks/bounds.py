@@ -110,7 +110,7 @@ def card_checks(card: ModelCard, dataset: str, measured: Mapping[str, float]) ->
     """The card's own values for ``dataset``, each inside the tolerance it states."""
     return [
         Check(
-            name=f"the card's {entry.dataset}, {entry.metric}",
+            name=f"the model card's {entry.dataset}, {entry.metric}",
             measured=measured[entry.metric],
             reference=entry.value,
             deviation=abs(measured[entry.metric] - entry.value),
@@ -126,7 +126,7 @@ def golden_checks(card: ModelCard, scores: Sequence[float]) -> list[Check]:
     """The scores of the card's golden pairs, in their order, each inside the tolerance it states."""
     return [
         Check(
-            name=f"the card's pair '{golden.query[:40]}', '{golden.passage[:40]}'",
+            name=f"the model card's pair '{golden.query[:40]}', '{golden.passage[:40]}'",
             measured=score,
             reference=golden.logit,
             deviation=abs(score - golden.logit),

@@ -12,7 +12,7 @@ from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import model_options
 from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
-from zoo.cli.tecorigin import chosen_half, model_argument, pasted_options
+from zoo.cli.tecorigin import chosen_half, expected_scores, model_argument, pasted_options
 from zoo.cli.threads import bound_tokenizer
 from zoo.cli.valid_options import BATCH_SIZE, TOP_K, ValidChoices, check_mode, split_dataset, valid_options
 from zoo.numerals import whole_number
@@ -92,6 +92,7 @@ def command(
     progress: Progress,
     valid: ValidChoices,
     need_fp16: bool,
+    onnx_datas: Path | None,
     as_json: bool,
 ) -> None:
     """Score pairs or files of pairs with MODEL, or evaluate it on a data set.
@@ -106,12 +107,20 @@ def command(
         precision=chosen_precision(chosen_half(half, need_fp16), settings.precision, settings.ckpt),
         batch_size=chosen_rows(batch_size, mode),
     )
+    expected = expected_scores(onnx_datas, mode, model, settings.batch_size)
     if mode == "single":
         from zoo.cli.single import score_pairs
 
         path = data_path[0] if data_path else None
         score_pairs(
-            catalogue_of(ctx), settings, path, output=output, as_json=as_json, normalize=normalize, style=progress
+            catalogue_of(ctx),
+            settings,
+            path,
+            output=output,
+            as_json=as_json,
+            normalize=normalize,
+            style=progress,
+            expected=expected,
         )
         return
     if mode == "bench":

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from zoo.checkpoints.resolve import check_name
 from zoo.cli.boundary import Stdout, is_terminal, speaks_utf8
@@ -24,6 +24,9 @@ from zoo.scoring.scorer import MUCH_OF_A_PAIR, MUCH_UNKNOWN, RunStats, Scorer
 from zoo.settings import RunSettings
 from zoo.statistics import sigmoid
 from zoo.types import Pair
+
+if TYPE_CHECKING:
+    from zoo.checks.expected import ExpectedScores
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,12 @@ def score_pairs(
     as_json: bool,
     normalize: bool,
     style: Progress,
+    expected: ExpectedScores | None = None,
 ) -> None:
-    """Check the whole input, then score it and write a line for each input line as results come in."""
+    """Check the whole input, then score it and write a line for each input line as results come in.
+
+    ``expected`` are scores that were computed before, which the new ones are compared with.
+    """
     check_name(catalogue, settings.model)  # a misspelt name is an error before a large input is read
     destination: AbstractContextManager[TextIO | Stdout] = atomic_write(output) if output else nullcontext(Stdout())
     with ExitStack() as stack:
@@ -59,8 +66,12 @@ def score_pairs(
         for record, logits in progress(results, total, "scored lines", style):
             line = _json_lines(record, logits, escaped) if as_json else _vendor_line(record, logits, normalize)
             handle.write(line)
+            if expected is not None:
+                expected.add(logits)
         handle.flush()
         _report(scorer, time.perf_counter() - started, reranker.max_length)
+        if expected is not None:
+            expected.report()
 
 
 def _scored_records(source: PairSource, scorer: Scorer) -> Iterator[tuple[Record, list[float]]]:

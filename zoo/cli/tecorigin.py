@@ -9,9 +9,13 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from zoo.checks.expected import ExpectedScores
 
 logger = logging.getLogger(__name__)
 
@@ -86,26 +90,46 @@ def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pasted_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of Tecorigin's scripts that change nothing here, and the parameter ``need_fp16``."""
+    """Options of Tecorigin's scripts: one that changes nothing here, and the parameters ``need_fp16`` and ``onnx_datas``."""
 
     @functools.wraps(function)
-    def told(*, file_type: str | None, onnx_datas: str | None, **values: Any) -> Any:
+    def told(*, file_type: str | None, **values: Any) -> Any:
         if file_type is not None:
             logger.info("--file-type is not needed: each line of a file is read as what it is")
-        if onnx_datas is not None:
-            logger.warning(
-                "--onnx-datas is not read: 'zoo verify MODEL --data-path FILE' computes Tecorigin's error figure, against ONNX Runtime "
-                "on this machine"
-            )
         return function(**values)
 
     for option in (
         click.option("--need-fp16", is_flag=True, hidden=True, help="The same as --half."),
         click.option("--file-type", hidden=True, help="Not needed: each line is read as what it is."),
-        click.option("--onnx-datas", hidden=True, help="Not read: 'zoo verify' computes what it is for."),
+        click.option(
+            "--onnx-datas",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            hidden=True,
+            help="single: folder of Tecorigin's expected scores, to tell the error against them.",
+        ),
     ):
         told = option(told)
     return told
+
+
+def expected_scores(folder: Path | None, mode: str, model: str, batch_size: int | None) -> ExpectedScores | None:
+    """What ``--onnx-datas`` is for, if it is given and the folder has it; a warning says so if it does not."""
+    if folder is None:
+        return None
+    if mode != "single":
+        logger.warning("--onnx-datas is not read with --mode %s: it is for the scores of a file of pairs", mode)
+        return None
+    from zoo.checks.expected import read_expected
+
+    found = read_expected(folder, model, batch_size)
+    if found is None:
+        logger.warning(
+            "--onnx-datas: there is no %s, so the error against it is not told. 'zoo verify MODEL --data-path FILE' computes that figure "
+            "against ONNX Runtime on this machine",
+            folder / model / f"{model}_bs{batch_size}_onnx.npy",
+        )
+    return found
 
 
 def chosen_half(half: bool | None, need_fp16: bool) -> bool | None:

@@ -30,7 +30,7 @@ class Server:
         self._sending = threading.Lock()
         self._messages: SimpleQueue[tuple[int, tuple[Any, ...]] | None] = SimpleQueue()
         self._opening = threading.Lock()
-        self._opened = False
+        self._opening_ended = False
 
     def serve(self) -> None:
         """Open, answer, close. Ends when the other side is gone, even while it opens, which may take minutes."""
@@ -41,17 +41,22 @@ class Server:
             if cpus and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cpus)
             session: Session = opener(artifact, options)
-        except ZooError as error:
-            return self._answer(number, error)
         except Exception as error:
-            return self._answer(number, ZooError(f"{type(error).__name__}: {error}"))
+            self._end_opening()
+            return self._answer(
+                number, error if isinstance(error, ZooError) else ZooError(f"{type(error).__name__}: {error}")
+            )
         with session:
-            with self._opening:
-                self._opened = True
+            self._end_opening()
             self._answer(number, None, (list(session.input_names), session.shape_rule))
             while (message := self._messages.get()) is not None:
                 self._handle(session, *message)
         return None
+
+    def _end_opening(self) -> None:
+        """From now on the process ends by itself, and a signal would only disturb it."""
+        with self._opening:
+            self._opening_ended = True
 
     def _read(self) -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -59,7 +64,7 @@ class Server:
                 self._messages.put(self._pipe.recv())
         self._messages.put(None)
         with self._opening:
-            if not self._opened:
+            if not self._opening_ended:
                 os.kill(os.getpid(), signal.SIGTERM)  # nobody waits for the session any more
 
     def _handle(self, session: Session, number: int, content: tuple[Any, ...]) -> None:

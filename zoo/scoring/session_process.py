@@ -44,8 +44,8 @@ class ChildSettings:
     """How a session is opened in a process of its own.
 
     ``name`` is what messages call it. ``environment`` is added to the process's environment variables. ``hint`` is the end of the
-    message if it dies or hangs. ``closing_seconds`` is how long it may take to end after it was told to. A session that is open and
-    has not answered any batch for ``answer_seconds`` counts as lost; None waits for ever.
+    message if it dies or hangs, and ``slow_hint`` comes after it if it hangs. ``closing_seconds`` is how long it may take to end after
+    it was told to. A session that is open and has not answered any batch for ``answer_seconds`` counts as lost; None waits for ever.
     """
 
     name: str
@@ -55,6 +55,7 @@ class ChildSettings:
     cpus: Sequence[int] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     hint: str = ""
+    slow_hint: str = ""
     closing_seconds: float = CLOSING_SECONDS
     answer_seconds: float | None = None
 
@@ -193,7 +194,7 @@ class SessionProcess:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(error) if error else future.set_result(answer)
             self._process.kill()
-            self._fail(f"has not answered for {self._settings.answer_seconds:g} s")
+            self._fail(f"has not answered for {self._settings.answer_seconds:g} s", self._settings.slow_hint)
         except (EOFError, OSError):
             self._fail(f"has died: {_cause(self._process.returncode if self._ended(OPENING_SECONDS) else None)}")
         except Exception as error:  # whatever it is, nobody may go on waiting
@@ -213,9 +214,9 @@ class SessionProcess:
                 return False
         return True
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str, more: str = "") -> None:
         with self._state:
-            self._error = ZooError(f"{self.name} (process {self._process.pid}) {what}{self._settings.hint}")
+            self._error = ZooError(f"{self.name} (process {self._process.pid}) {what}{self._settings.hint}{more}")
             pending, self._pending = self._pending, {}
         for future in pending.values():
             if future.set_running_or_notify_cancel():

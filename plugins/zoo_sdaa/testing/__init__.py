@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from zoo_sdaa.testing import engine
+from zoo_sdaa.testing import faults
 from zoo_sdaa.testing.machine import ENGINES, OLDER, VISIBLE, ContractError, Machine, teco_smi
 
 __all__ = ["ContractError", "Fake", "Machine", "fake_sdaa"]
@@ -81,7 +81,7 @@ def fake_sdaa(
     with mock.patch.dict(os.environ, environment), mock.patch.object(sys, "path", [*sites, *sys.path]):
         for name in (ENGINES, VISIBLE, OLDER):
             os.environ.pop(name, None)
-        engine.reset()
+        faults.reset()
         _forget_modules()
         try:
             yield fake

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from zoo_sdaa.testing.engine import Engine, Tensor
-from zoo_sdaa.testing.graph import MAGIC, Library, Module, rounded, serialise
+from zoo_sdaa.testing.graph import Library, Module, rounded, serialise
 from zoo_sdaa.testing.machine import chat, demand, machine, record
 
 _targets: list[Target] = []
@@ -143,61 +138,3 @@ def build(module: Module, *, target: Target, params: Mapping[str, Any]) -> Libra
         "build", shapes=dict(module.shapes), passes=module.passes, half=module.half, conversion=dict(module.conversion)
     )
     return Library(serialise(module))
-
-
-def create_engine(source: Library | str, kind: str) -> Engine:
-    """``tvm.runtime.create_engine`` (generation 1)"""
-    demand(kind == "sdaa", f"there is no device type '{kind}'")
-    return Engine(bytes(source) if isinstance(source, Library) else read(source), 1)
-
-
-def save_engine(library: Library, path: str) -> None:
-    """``tvm.runtime.save_engine``"""
-    demand(isinstance(library, Library), f"save_engine was given {type(library).__name__}")
-    Path(path).write_bytes(bytes(library))
-
-
-def from_numpy(array: NDArray[Any]) -> Tensor:
-    """``tvm.runtime.from_numpy`` (generation 1)"""
-    demand(array.flags.c_contiguous, "from_numpy was given an array that is not contiguous")
-    return Tensor(array)
-
-
-class EngineOptions:
-    """``tecoinference.EngineOptions`` (generation 2)"""
-
-    def __init__(self, config: Mapping[str, Any] | None) -> None:
-        self.config = config
-
-
-class Engine2(Engine):
-    """``tecoinference.Engine`` (generation 2)"""
-
-    def __init__(self, source: bytes | str, options: EngineOptions | None = None) -> None:
-        demand(isinstance(source, (bytes, str)), f"Engine was given {type(source).__name__}; it takes bytes or a path")
-        super().__init__(source if isinstance(source, bytes) else read(source), 2)
-
-
-def read(path: str) -> bytes:
-    """An engine file's content."""
-    content = Path(path).read_bytes()
-    if not content.startswith(MAGIC):
-        raise RuntimeError(f"{path} is not an engine")
-    return content
-
-
-@contextlib.contextmanager
-def as_in(version: dict[str, Any], module: str) -> Iterator[None]:
-    """Take from a module's names what this version lacks, and change what it has otherwise."""
-    yield
-    for name in [*machine().without, *machine().changed]:
-        owner, _, attribute = name.rpartition(".")
-        if owner == module and attribute in version:
-            if name in machine().without:
-                del version[attribute]
-            else:
-                version[attribute] = _changed
-
-
-def _changed(*, something_new: object) -> None:
-    """A function as another version has it."""

@@ -127,10 +127,10 @@ def test_its_card_gives_values_that_verify_holds_it_to(zoo: Zoo, tmp_path: Path)
     )
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    own = [check["name"] for check in report["checks"] if check["name"].startswith("the card's")]
+    own = [check["name"] for check in report["checks"] if check["name"].startswith("the model card's")]
     assert own == [
-        "the card's panda-demo, score@1",
-        "the card's panda-demo, score@2",
-        "the card's mldr-mini/en, ndcg@10",
-        "the card's mldr-mini/zh, ndcg@10",
+        "the model card's panda-demo, score@1",
+        "the model card's panda-demo, score@2",
+        "the model card's mldr-mini/en, ndcg@10",
+        "the model card's mldr-mini/zh, ndcg@10",
     ]

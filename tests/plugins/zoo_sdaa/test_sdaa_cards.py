@@ -30,7 +30,7 @@ def test_without_a_choice_the_first_healthy_card_is_used(
         result = run()
         assert len(scores(result)) == 2
         assert [call["card"] for call in fake.events("call")] == [2]
-    reason = "DEVICE_LOST" if "health" in sick else "SPE-Util N/A, which means that the card has dropped out"
+    reason = "DEVICE_LOST" if "health" in sick else "SPE-Util N/A (dropped out)"
     assert f"sdaa:2 is used: cards before it are not healthy: sdaa:0 ({reason})" in result.stderr
 
 
@@ -254,11 +254,11 @@ def test_n_a_means_a_lost_card_under_spe_util_and_nothing_elsewhere() -> None:
         ("| 0 | TECO | 00000000:01:00.0 | OK | 35C | 0MB / 15296MB |", [(0, "OK")]),
         ("| 0 | TECO | 00000000:01:00.0 |", [(0, "unknown")]),
         ("Card 0: Health: OK SPE-Util: 3%\nCard 1: Health: HEARTBEAT_ERROR", [(0, "OK"), (1, "HEARTBEAT_ERROR")]),
-        ("Card 0: Health: OK SPE-Util: N/A", [(0, "SPE-Util N/A, which means that the card has dropped out")]),
+        ("Card 0: Health: OK SPE-Util: N/A", [(0, "SPE-Util N/A (dropped out)")]),
         (
             "| Index | Bus-Id | Health | SPE-Util | Temp |\n| 0 | 00000000:01:00.0 | OK | 0% | N/A |\n"
             "| 1 | 00000000:02:00.0 | OK | N/A | 35C |",
-            [(0, "OK"), (1, "SPE-Util N/A, which means that the card has dropped out")],
+            [(0, "OK"), (1, "SPE-Util N/A (dropped out)")],
         ),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from sdaa_fixtures import Command, Run, fails, scores
+from zoo.errors import ZooError
+from zoo_sdaa.engine_cache import EngineInfo, read_engine, write_engine
 from zoo_sdaa.testing import Fake, Machine, fake_sdaa
 
 pytest.importorskip("onnx")
@@ -120,3 +122,31 @@ def test_generation_2_alone_runs_engines_and_says_what_compiling_needs(run: Run,
         assert scores(run(ckpt="toy.tecoengine")) == compiled
         fails(run("--shape", 32), "needs the Python module 'tvm'", "tvm-build_py310")
         assert not fake.events("build")
+
+
+INFO = EngineInfo(
+    shapes={"input_ids": [1, 8]}, outputs=["logits"], precision="fp16", generation=1, runtime="tvm 1", model="0", passes="default"
+)  # fmt: skip
+
+
+def test_the_runtime_saves_under_the_engines_own_name(tmp_path: Path) -> None:
+    place = tmp_path / "engines" / "x.tecoengine"
+    names = []
+
+    def save(path: Path) -> None:
+        names.append(path.name)
+        path.write_bytes(b"an engine")
+
+    write_engine(save, place, INFO)
+    assert names == ["x.tecoengine"]
+    assert read_engine(place).info == INFO
+    assert sorted(path.name for path in place.parent.iterdir()) == ["x.tecoengine", "x.tecoengine.json"]
+
+
+def test_a_runtime_that_saves_nothing_leaves_the_engine_that_is_there(tmp_path: Path) -> None:
+    place = tmp_path / "engines" / "x.tecoengine"
+    write_engine(lambda path: path.write_bytes(b"an engine") and None, place, INFO)
+    with pytest.raises(ZooError, match="cannot write the engine"):
+        write_engine(lambda path: None, place, INFO)
+    assert read_engine(place).info == INFO
+    assert len(list(place.parent.iterdir())) == 2

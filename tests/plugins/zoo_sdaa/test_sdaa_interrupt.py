@@ -20,13 +20,15 @@ PROMPTLY = 15.0
 
 def ended(fake: Fake) -> bool:
     """Whether every process that used the runtime is gone."""
-    for process in {event["pid"] for event in fake.events()}:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            continue
-        return False
-    return True
+    return all(gone(process) for process in {event["pid"] for event in fake.events()})
+
+
+def gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("options", [("--target", "sdaa"), ("--target", "sdaa:0"), ("--device-option", "process=no")])
@@ -60,6 +62,33 @@ def test_ctrl_c_returns_although_a_card_hangs(toy: Path, words: Path, tmp_path: 
         wait_for(lambda: ended(fake), PROMPTLY)
         lost = {event["pid"] for event in fake.events("engine") if event["card"] == 0}
         assert {int(leak.rsplit(" ", 1)[1]) for leak in fake.leaks()} == lost, "the other card is released"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_a_compilation_can_be_interrupted(
+    toy: Path, words: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """It takes minutes, in which the runtime hears of nothing."""
+    begun = tmp_path / "begun"
+    Path("slow.py").write_text(
+        "import os, pathlib, time\n"
+        f"def use_passes(module):\n    pathlib.Path({str(begun)!r}).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    with fake_sdaa(tmp_path / "fake") as fake:
+        process = start(toy, words, "--target", "sdaa", "--pass-path", "slow.py")
+        feed(process, 4)
+        wait_for(lambda: begun.exists() and begun.read_text() != "")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PROMPTLY)
+        assert (process.returncode, out) == (code, b"")
+        assert b"Traceback" not in err
+        wait_for(lambda: gone(int(begun.read_text())), PROMPTLY)
+        assert not fake.events("build")
+    assert not list((tmp_path / "zoo-home" / "engines").glob("*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

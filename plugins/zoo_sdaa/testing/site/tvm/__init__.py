@@ -1,6 +1,6 @@
 """zoo's fake of TecoInference's ``tvm``: see ``zoo_sdaa.testing``. It is on no path unless a test puts it there."""
 
-from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing import versions
 from zoo_sdaa.testing.machine import chat, machine
 
 from . import relay, runtime, target, transform
@@ -9,5 +9,5 @@ __version__ = machine().version
 chat(f"| tvm | {__version__} |")
 __all__ = ["device", "relay", "runtime", "target", "transform"]
 
-with compiler.as_in(globals(), "tvm"):
-    from zoo_sdaa.testing.engine import Device as device  # noqa: N813  # a function there
+with versions.as_in(globals(), "tvm"):
+    from zoo_sdaa.testing.tensors import Device as device  # noqa: N813  # a function there

@@ -1,8 +1,8 @@
 """``tvm.target``"""
 
-from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing import versions
 
-with compiler.as_in(globals(), "tvm.target"):
+with versions.as_in(globals(), "tvm.target"):
     from zoo_sdaa.testing.compiler import Target
 
 __all__ = ["Target"]

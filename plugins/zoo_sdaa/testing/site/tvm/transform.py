@@ -1,8 +1,8 @@
 """``tvm.transform``"""
 
-from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing import versions
 
-with compiler.as_in(globals(), "tvm.transform"):
+with versions.as_in(globals(), "tvm.transform"):
     from zoo_sdaa.testing.compiler import PassContext, Sequential
 
 __all__ = ["PassContext", "Sequential"]

@@ -1,10 +1,10 @@
 """``tvm.relay``"""
 
-from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing import versions
 
 from . import frontend, transform
 
 __all__ = ["build", "frontend", "transform"]
 
-with compiler.as_in(globals(), "tvm.relay"):
+with versions.as_in(globals(), "tvm.relay"):
     from zoo_sdaa.testing.compiler import build

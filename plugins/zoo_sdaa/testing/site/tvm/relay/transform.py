@@ -1,6 +1,6 @@
 """``tvm.relay.transform``"""
 
-from zoo_sdaa.testing import compiler
+from zoo_sdaa.testing import compiler, versions
 
-with compiler.as_in(globals(), "tvm.relay.transform"):
+with versions.as_in(globals(), "tvm.relay.transform"):
     globals().update({name: compiler.relay_pass(name) for name in compiler.PASSES})

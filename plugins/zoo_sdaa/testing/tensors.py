@@ -1,0 +1,67 @@
+"""Tensors and devices of the fake runtime: views of memory that somebody else writes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo_sdaa.testing.machine import demand, visible_spas
+
+if TYPE_CHECKING:
+    from zoo_sdaa.testing.context import Context
+
+
+class Tensor:
+    """What ``from_numpy`` makes: a view of the caller's memory. An output's tensor is a view of the runtime's memory."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    def numpy(self) -> NDArray[Any]:
+        return self._array
+
+
+class Outputs:
+    """What a future gives: outputs by index, and nothing else that a list has."""
+
+    __iter__ = None  # or Python would iterate by index
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getitem__(self, index: int) -> OutputTensor:
+        return OutputTensor(self._context, self._context._memory[index])
+
+
+class OutputTensor(Tensor):
+    """Its ``numpy`` shows a buffer that all outputs of a context share: the next one overwrites it."""
+
+    def __init__(self, context: Context, array: NDArray[Any]) -> None:
+        super().__init__(array)
+        self._context = context
+
+    def numpy(self) -> NDArray[Any]:
+        shown = np.frombuffer(self._context._shown, self._array.dtype, self._array.size).reshape(self._array.shape)
+        shown[...] = self._array
+        return shown
+
+
+class Device:
+    """One SPA."""
+
+    def __init__(self, kind: str, index: int = 0) -> None:
+        demand(kind == "sdaa", f"there is no device type '{kind}'")
+        demand(0 <= index < visible_spas(), f"there is no SPA {index}; this process sees {visible_spas()}")
+        self.index = index
+        self.unsynchronised = False
+
+    def sync(self) -> None:
+        self.unsynchronised = False
+
+
+def from_numpy(array: NDArray[Any]) -> Tensor:
+    """``tvm.runtime.from_numpy`` (generation 1)"""
+    demand(array.flags.c_contiguous, "from_numpy was given an array that is not contiguous")
+    return Tensor(array)
