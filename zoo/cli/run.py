@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand
@@ -173,6 +174,8 @@ def command(
         device_options=device_options,
         model_options=dict(model_options),
     )
+    given = ctx.get_parameter_source("workers") is not ParameterSource.DEFAULT
+    actors = workers if valid.cluster is not None and given else None
     if mode == "single":
         from zoo.cli.single import score_pairs
 
@@ -190,7 +193,9 @@ def command(
         from zoo.cli.multi import score_folder
 
         assert output is not None  # check_mode
-        score_folder(catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json)
+        score_folder(
+            catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json, actors=actors
+        )
         return
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
@@ -216,7 +221,9 @@ def command(
         normalize=normalize,
         rows_given=batch_size is not None,
     )
-    evaluate_and_tell(catalogue_of(ctx), settings, request, style=progress, as_json=as_json)
+    evaluate_and_tell(
+        catalogue_of(ctx), settings, request, style=progress, as_json=as_json, cluster=valid.cluster, actors=actors
+    )
 
 
 def chosen_rows(given: int | None, mode: str) -> int | None:

@@ -19,7 +19,7 @@ TOP_K = 100
 """Candidates of a query in valid mode."""
 
 MODES = {
-    **dict.fromkeys(("top_k", "overwrite"), ("valid", "multi")),
+    **dict.fromkeys(("top_k", "overwrite", "cluster"), ("valid", "multi")),
     **dict.fromkeys(("columns", "form"), ("multi",)),
     **dict.fromkeys(("shapes", "duration", "iterations", "rounds"), ("bench",)),
 }
@@ -45,6 +45,7 @@ class ValidChoices:
     duration: float
     iterations: int | None
     rounds: int
+    cluster: str | None
 
 
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -187,6 +188,13 @@ OPTIONS = (
         show_default=True,
         metavar="N",
         help="bench: turns that each device and shape gets; their spread is the noise that 'zoo bench --compare' goes by.",
+    ),
+    click.option(
+        "--cluster",
+        metavar="auto|HOST:PORT|local",
+        help="valid, multi: score on a Ray cluster, the one of this machine, the one at an address, or a new one here; needs "
+        "pip install 'zoo-runner[ray]'. --workers is then the number of actors, of --threads CPUs or a card each.  [default: as many "
+        "as fit]",
     ),
 )
 
