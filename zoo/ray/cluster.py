@@ -32,17 +32,7 @@ class Placement:
 
     actors: int
     threads: int
-    cpus: float
-    gpus: float = 0
-    resources: Mapping[str, float]
-
-    @property
-    def ray_options(self) -> dict[str, Any]:
-        return {
-            "num_cpus": self.cpus,
-            **({"num_gpus": self.gpus} if self.gpus else {}),
-            **({"resources": dict(self.resources)} if self.resources else {}),
-        }
+    ray_options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,22 +108,23 @@ def place(
 ) -> Placement:
     """One actor a card, or one for each share of ``threads`` CPUs. Raises ZooError if none fits, or fewer than ``actors``."""
     counted = counted_as(device)
+    reserved: dict[str, Any]
     cpus = [int(size.get("CPU", 0)) for size in sizes if size.get("CPU", 0) >= 1]
     if counted:
         fits = sum(int(size.get(counted, 0)) for size in sizes)
         lacking = f"Ray counts no '{counted}' on its nodes, which '{device.name}' needs"
-        card = {"gpus": 1} if counted == "GPU" else {"resources": {counted: 1.0}}
-        share, reserved = threads or 1, {"cpus": 1, "resources": {}, **card}
+        share = threads or 1
+        reserved = {"num_cpus": 1.0, **({"num_gpus": 1.0} if counted == "GPU" else {"resources": {counted: 1.0}})}
     else:
         share = threads or min([*cpus, MOST_THREADS])
         fits = sum(count // share for count in cpus)
         lacking = f"no node has {share} CPUs, which `threads` asks for"
-        reserved = {"cpus": share, "resources": {}}
+        reserved = {"num_cpus": float(share)}
     if not fits:
         raise ZooError(f"{lacking}: an actor cannot be placed")
     if actors is not None and actors > fits:
         raise ZooError(f"{actors} actors do not fit into the cluster, which has room for {fits} (`workers`, `threads`)")
-    return Placement(actors=actors or fits, threads=share, **reserved)
+    return Placement(actors=actors or fits, threads=share, ray_options=reserved)
 
 
 @contextlib.contextmanager
@@ -153,6 +144,7 @@ def connected(address: str) -> Iterator[None]:
             return
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
         except NotInstalledError:
             raise
         except Exception as error:

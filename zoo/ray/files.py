@@ -73,8 +73,7 @@ def _scored(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = 1  # a row a block, so that each goes to whoever is free
-    context.retried_io_errors = []
-    with data.DataContext.current(context) if hasattr(data.DataContext, "current") else contextlib.nullcontext():
+    with data.DataContext.current(context):
         readers = min(MOST_READERS, max(2, cluster.placement.actors))
         dataset = (
             data.from_items(list(items), override_num_blocks=min(len(items), MOST_TASKS))
