@@ -21,7 +21,7 @@ TOP_K = 100
 MODES = {
     **dict.fromkeys(("top_k", "overwrite", "cluster"), ("valid", "multi")),
     **dict.fromkeys(("columns", "form"), ("multi",)),
-    **dict.fromkeys(("shapes", "duration", "iterations", "rounds"), ("bench",)),
+    **dict.fromkeys(("shapes", "duration", "iterations", "rounds", "plot"), ("bench",)),
 }
 """The modes that an option belongs to, if that is not valid alone."""
 
@@ -45,6 +45,7 @@ class ValidChoices:
     duration: float
     iterations: int | None
     rounds: int
+    plot: Path | None
     cluster: str | None
 
 
@@ -188,6 +189,12 @@ OPTIONS = (
         show_default=True,
         metavar="N",
         help="bench: turns that each device and shape gets; their spread is the noise that 'zoo bench --compare' goes by.",
+    ),
+    click.option(
+        "--plot",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="bench: draw throughput and latency to this SVG file; needs pip install 'zoo-runner[plot]'.",
     ),
     click.option(
         "--cluster",
