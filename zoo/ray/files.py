@@ -69,12 +69,8 @@ def _scored(
     cluster: Cluster, opening: Opening, found: Description, request: MultiRequest, items: Sequence[Mapping[str, bytes]]
 ) -> Iterator[Mapping[str, Any]]:
     data = import_ray("ray.data")
-    context = data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = 1  # a row a block, so that each goes to whoever is free
-    with data.DataContext.current(context):
-        readers = min(MOST_READERS, max(2, cluster.placement.actors))
+    readers = min(MOST_READERS, max(2, cluster.placement.actors))
+    with _context(data):
         dataset = (
             data.from_items(list(items), override_num_blocks=min(len(items), MOST_TASKS))
             .map_batches(
@@ -93,8 +89,29 @@ def _scored(
                 **cluster.placement.ray_options,
             )
         )
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from batch.to_pylist()
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from batch.to_pylist()
+
+
+CONTEXT = {
+    "enable_progress_bars": False,
+    "print_on_execution_start": False,
+    "target_max_block_size": 1,  # a row a block, so that each goes to whoever is free
+}
+"""Settings of Ray Data, which a dataset keeps from when it was made."""
+
+
+@contextlib.contextmanager
+def _context(data: Any) -> Iterator[None]:
+    current = data.DataContext.get_current()
+    before = {name: getattr(current, name) for name in CONTEXT}
+    try:
+        for name, value in CONTEXT.items():
+            setattr(current, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(current, name, value)
 
 
 @dataclass
