@@ -124,23 +124,36 @@ class Reranker:
         return cls.from_settings(settings, catalogue)
 
     @classmethod
-    def from_settings(cls, settings: RunSettings, catalogue: Catalogue | None = None) -> Reranker:
-        """The same from the commands' settings; ``catalogue`` None is what is installed. Raises ZooError."""
+    def from_settings(
+        cls,
+        settings: RunSettings,
+        catalogue: Catalogue | None = None,
+        *,
+        remote: Callable[[Prepared, Artifact | None], Session] | None = None,
+    ) -> Reranker:
+        """The same from the commands' settings; ``catalogue`` None is what is installed. Raises ZooError.
+
+        ``remote`` opens the session on other machines; the device need not be available on this one then.
+        """
         from zoo.export.prepare import prepare
         from zoo.registry.catalogue import Catalogue
         from zoo.scoring.batch_runner import NoSession
 
         with system_faults(), ExitStack() as stack:
-            prepared = prepare(catalogue or Catalogue.installed(), settings)
+            prepared = prepare(catalogue or Catalogue.installed(), settings, device_here=remote is None)
             stack.callback(prepared.model.close)
             if prepared.device is None:
-                made = cls(prepared, None, NoSession(), settings)
+                made = cls(prepared, None, remote(prepared, None) if remote else NoSession(), settings)
             else:
                 artifact = prepared.artifact(settings.ckpt)
                 where = f"{prepared.device.name} in {prepared.precision}"
                 logger.info("model: %s (%s) on %s", artifact.model, artifact.origin, where)
-                session = _open_session(
-                    prepared.device, artifact, _session_options(prepared, settings), settings.workers
+                session = (
+                    remote(prepared, artifact)
+                    if remote
+                    else _open_session(
+                        prepared.device, artifact, _session_options(prepared, settings), settings.workers
+                    )
                 )
                 stack.callback(session.close)
                 made = cls(prepared, artifact, session, settings)
@@ -235,11 +248,12 @@ class Reranker:
         batch_size: int | None = None,
         repeatable: bool = False,
         recall: Recall | None = None,
+        sizes: Sequence[int] = (),
     ) -> Iterator[Scorer]:
         """A scorer that has the device to itself inside the block; other callers wait.
 
         ``pipeline`` None is the reranker's own; ``batch_size`` None is that of the settings, 0 leaves rows to the device.
-        ``repeatable`` and ``recall`` are those of ``Scorer``.
+        ``repeatable``, ``recall`` and ``sizes`` are those of ``Scorer``.
         """
         from contextlib import closing
 
@@ -247,7 +261,7 @@ class Reranker:
 
         self._refuse_closed()
         rows = self.settings.batch_size if batch_size is None else batch_size or None
-        scorer = Scorer(pipeline or self.pipeline, self.session, rows, self._features, repeatable, recall)
+        scorer = Scorer(pipeline or self.pipeline, self.session, rows, self._features, repeatable, recall, sizes)
         with self._queue.exclusive(), closing(scorer):
             yield scorer
 

@@ -345,7 +345,8 @@ class Device(Protocol):
     """Something that opens artifacts and runs them.
 
     ``priority`` orders the choice of a default device: the available device with the highest wins.
-    ``precisions`` lists what it can run; the first is its default. ``aliases`` are other spellings of ``name``.
+    ``precisions`` lists what it can run; the first is its default. ``aliases`` are other spellings of ``name``. A device of cards may
+    have ``resource``, the name under which Ray counts them on a node: ``GPU`` for NVIDIA's.
     """
 
     @property

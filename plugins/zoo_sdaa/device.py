@@ -39,6 +39,7 @@ class SdaaDevice:
     """One or more Tecorigin cards."""
 
     name = "sdaa"
+    resource = "SDAA"
     aliases: Sequence[str] = ()
     priority = 100
     precisions = PRECISIONS

@@ -64,6 +64,7 @@ class CudaDevice:
     """One or more NVIDIA cards."""
 
     name = "cuda"
+    resource = "GPU"
     aliases: Sequence[str] = ("nvidia",)
     priority = 50
     options: Sequence[Option] = OPTIONS

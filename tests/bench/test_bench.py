@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,29 @@ def test_the_command_line_measures_writes_and_compares(zoo: Zoo, tmp_path: Path)
 def test_mistakes_are_reported(zoo: Zoo, args: list[str], code: int, said: str) -> None:
     done = zoo(*args)
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.plot
+def test_the_plot_names_every_target_and_shape_and_is_the_same_for_the_same_report(zoo: Zoo, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from zoo.bench.plot import plot
+
+    words = ["--shapes", "1x16,2x16", "--iterations", 2, "--rounds", 2, "--target", "cpu", "--json"]
+    done = zoo("run", MODEL, "--mode", "bench", *words, "--plot", tmp_path / "a.svg")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert drawn.startswith("<?xml")
+    assert {">cpu<", ">1x16<", ">2x16<"} == {text for text in (">cpu<", ">1x16<", ">2x16<") if text in drawn}
+    plot(found, tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").read_text(encoding="utf-8") == drawn
+    with pytest.raises(ZooError, match="no results"):
+        plot({"results": []}, tmp_path / "c.svg")
+
+
+def test_a_plot_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.bench.plot import plot
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ZooError, match=r"pip install 'zoo-runner\[plot\]'"):
+        plot(report([1.0]), tmp_path / "a.svg")

@@ -63,6 +63,7 @@ def measure(
 ) -> None:
     """Measure every target side by side, write the report, and print a table of it."""
     from zoo.bench import BenchRequest, Shape, bench
+    from zoo.bench.plot import figure_class, plot
     from zoo.files import atomic_write
     from zoo.reranker import Reranker
 
@@ -72,6 +73,8 @@ def measure(
         iterations=choices.iterations,
         rounds=choices.rounds,
     )
+    if choices.plot is not None:
+        figure_class()
     with ExitStack() as stack:
         rerankers = {
             name: stack.enter_context(Reranker.from_settings(each, catalogue))
@@ -81,6 +84,8 @@ def measure(
     if output is not None:
         with atomic_write(output) as handle:
             json.dump(report, handle, indent=2, ensure_ascii=False)
+    if choices.plot is not None:
+        plot(report, choices.plot)
     if as_json:
         print_json(report)
     else:

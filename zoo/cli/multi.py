@@ -29,8 +29,9 @@ def score_folder(
     *,
     style: Progress,
     as_json: bool,
+    actors: int | None = None,
 ) -> None:
-    """Score every file, then print a line for each. Exits with 1 if one of them failed."""
+    """Score every file, then print a line for each. Exits with 1 if one of them failed. ``actors`` are those of a cluster."""
     check_name(catalogue, settings.model)  # a misspelt name is reported before files are looked for
     inputs = find_inputs(data_path, output)
     request = MultiRequest(
@@ -46,8 +47,11 @@ def score_folder(
         return progress(scored, None, f"{file.name}: pairs", style)
 
     try:
-        with Reranker.from_settings(settings, catalogue) as reranker:
-            result = score_files(reranker, inputs, request, shown=shown)
+        if choices.cluster is not None:
+            result = _score_on_cluster(catalogue, settings, inputs, request, choices.cluster, actors, style)
+        else:
+            with Reranker.from_settings(settings, catalogue) as reranker:
+                result = score_files(reranker, inputs, request, shown=shown)
     except KeyboardInterrupt:
         logger.warning("stopped: what was scored is kept in %s; the same command goes on from there", output)
         raise
@@ -62,6 +66,25 @@ def score_folder(
     )  # fmt: skip
     if result.failed:
         sys.exit(1)
+
+
+def _score_on_cluster(
+    catalogue: Catalogue,
+    settings: RunSettings,
+    inputs: Sequence[InputFile],
+    request: MultiRequest,
+    address: str,
+    actors: int | None,
+    style: Progress,
+) -> MultiResult:
+    from zoo import ray
+
+    folders = sorted({file.path.resolve().parent for file in inputs})
+    with ray.connected(address):
+        cluster = ray.Cluster.prepare(settings, catalogue, actors=actors, read=folders)
+        return ray.score_files(
+            cluster, inputs, request, shown=lambda rows: progress(rows, None, "blocks of about 1,000 pairs", style)
+        )
 
 
 def _print_files(result: MultiResult) -> None:

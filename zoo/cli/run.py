@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from zoo.cli.common import catalogue_of, json_option, verbosity_options
 from zoo.cli.device_options import DeviceCommand
@@ -107,7 +108,9 @@ def command(
         precision=chosen_precision(chosen_half(half, need_fp16), settings.precision, settings.ckpt),
         batch_size=chosen_rows(batch_size, mode),
     )
-    expected = expected_scores(onnx_datas, mode, model, settings.batch_size)
+    expected = expected_scores(onnx_datas, mode, settings.model, settings.batch_size)
+    given = ctx.get_parameter_source("workers") is not ParameterSource.DEFAULT
+    actors = settings.workers if valid.cluster is not None and given else None
     if mode == "single":
         from zoo.cli.single import score_pairs
 
@@ -132,7 +135,9 @@ def command(
         from zoo.cli.multi import score_folder
 
         assert output is not None  # check_mode
-        score_folder(catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json)
+        score_folder(
+            catalogue_of(ctx), settings, data_path, output, valid, style=progress, as_json=as_json, actors=actors
+        )
         return
     dataset, languages = split_dataset(valid)
     from zoo.cli.valid import evaluate_and_tell
@@ -158,7 +163,9 @@ def command(
         normalize=normalize,
         rows_given=batch_size is not None,
     )
-    evaluate_and_tell(catalogue_of(ctx), settings, request, style=progress, as_json=as_json)
+    evaluate_and_tell(
+        catalogue_of(ctx), settings, request, style=progress, as_json=as_json, cluster=valid.cluster, actors=actors
+    )
 
 
 def chosen_rows(given: int | None, mode: str) -> int | None:

@@ -12,6 +12,7 @@ FLAGS: Mapping[str, str] = {
     "candidates": "--candidates",
     "checkpoint": "--config-path",
     "ckpt": "--ckpt",
+    "cluster": "--cluster",
     "columns": "--columns",
     "config_path": "--config-path",
     "data_path": "--data-path",

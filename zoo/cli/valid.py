@@ -13,20 +13,41 @@ from zoo.evaluation.datasets import Collection
 from zoo.evaluation.harness import Evaluation, EvaluationRequest, evaluate
 from zoo.evaluation.rerank import Scored
 from zoo.registry.catalogue import Catalogue
+from zoo.reranker import Reranker
 from zoo.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate_and_tell(
-    catalogue: Catalogue, settings: RunSettings, request: EvaluationRequest, *, style: Progress, as_json: bool
+    catalogue: Catalogue,
+    settings: RunSettings,
+    request: EvaluationRequest,
+    *,
+    style: Progress,
+    as_json: bool,
+    cluster: str | None = None,
+    actors: int | None = None,
 ) -> None:
-    """Evaluate, then print Tecorigin's lines, or the report. The files are written before anything is printed."""
+    """Evaluate, then print Tecorigin's lines, or the report. The files are written before anything is printed.
+
+    ``cluster`` is the address of one that scores, with so many ``actors``.
+    """
 
     def shown(scored: Iterator[Scored], collection: Collection) -> Iterator[Scored]:
         return progress(scored, collection.pairs, f"{collection.label} candidates", style)
 
-    found = evaluate(settings, request, catalogue=catalogue, shown=shown)
+    if cluster is None:
+        found = evaluate(settings, request, catalogue=catalogue, shown=shown)
+    else:
+        from zoo import ray
+
+        def opened(settings: RunSettings, catalogue: Catalogue) -> Reranker:
+            prepared = ray.Cluster.prepare(settings, catalogue, actors=actors)
+            return ray.open_remote(prepared, settings, catalogue)
+
+        with ray.connected(cluster):
+            found = evaluate(settings, request, catalogue=catalogue, shown=shown, opened=opened)
     for line in [*found.lines, f"files: {found.output}"]:
         logger.info("%s", line)
     try:

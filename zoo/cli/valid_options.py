@@ -21,9 +21,9 @@ TOP_K = 100
 """Candidates of a query in valid mode."""
 
 MODES = {
-    **dict.fromkeys(("top_k", "overwrite"), ("valid", "multi")),
+    **dict.fromkeys(("top_k", "overwrite", "cluster"), ("valid", "multi")),
     **dict.fromkeys(("columns", "form"), ("multi",)),
-    **dict.fromkeys(("shapes", "duration", "iterations", "rounds"), ("bench",)),
+    **dict.fromkeys(("shapes", "duration", "iterations", "rounds", "plot"), ("bench",)),
 }
 """The modes that an option belongs to, if that is not valid alone."""
 
@@ -47,6 +47,8 @@ class ValidChoices:
     duration: float
     iterations: int | None
     rounds: int
+    plot: Path | None
+    cluster: str | None
 
 
 class Names(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
@@ -189,6 +191,19 @@ OPTIONS = (
         show_default=True,
         metavar="N",
         help="bench: turns that each device and shape gets; their spread is the noise that 'zoo bench --compare' goes by.",
+    ),
+    click.option(
+        "--plot",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="bench: draw throughput and latency to this SVG file; needs pip install 'zoo-runner[plot]'.",
+    ),
+    click.option(
+        "--cluster",
+        metavar="auto|HOST:PORT|local",
+        help="valid, multi: score on a Ray cluster, the one of this machine, the one at an address, or a new one here; needs "
+        "pip install 'zoo-runner[ray]'. --workers is then the number of actors, of --threads CPUs or a card each.  [default: as many "
+        "as fit]",
     ),
 )
 

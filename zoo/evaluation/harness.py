@@ -81,10 +81,12 @@ def evaluate(
     *,
     catalogue: Catalogue | None = None,
     shown: Shown = lambda scored, collection: scored,
+    opened: Callable[[RunSettings, Catalogue], Reranker] = Reranker.from_settings,
 ) -> Evaluation:
     """Check the whole data set, rerank its candidates, write the files, and give all that was measured.
 
-    An interrupted run is continued from the journal in the output folder. Raises ZooError; what was scored until then is kept.
+    ``opened`` opens the model. An interrupted run is continued from the journal in the output folder. Raises ZooError; what was scored
+    until then is kept.
     """
     request = request or EvaluationRequest()
     catalogue = catalogue or Catalogue.installed()
@@ -94,7 +96,7 @@ def evaluate(
     data = replace(request.data, work=output)
     started = time.perf_counter()
     collections = open_collections(layouts, data)
-    with Reranker.from_settings(settings, catalogue) as reranker:
+    with opened(settings, catalogue) as reranker:
         by_budget = not request.rows_given and reranker.session.shape_rule.tokens is not None
         rows = None if by_budget else settings.batch_size  # the device knows how many long pairs fit its memory
         make_folders(

@@ -76,10 +76,22 @@ class Journal:
 
     def append(self, key: str, scores: Scores) -> None:
         """Keep a batch's scores: when this returns they outlive the process. Raises ZooError where the disk is full."""
+        self.keep(key, scores.astype("<f4").tobytes())
+
+    def keys(self) -> list[str]:
+        """What is known."""
+        return list(self._known)
+
+    def content(self, key: str) -> bytes:
+        """What was kept under ``key``. Raises KeyError."""
+        return base64.b64decode(self._known[key])
+
+    def keep(self, key: str, content: bytes) -> None:
+        """The same for what somebody else has packed, such as the scores of a cluster's block with their marks."""
         with self._lock:
             if key in self._known:
                 return
-            packed = _packed(scores)
+            packed = base64.b64encode(content).decode()
             line = _line({"batch": key, "logits": packed, "crc": _crc(key, packed)})
             try:
                 while line:  # a full disk takes a part first, then fails
@@ -188,10 +200,6 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 def _crc(key: str, packed: str) -> int:
     return zlib.crc32(f"{key} {packed}".encode())
-
-
-def _packed(scores: Scores) -> str:
-    return base64.b64encode(scores.astype("<f4").tobytes()).decode()
 
 
 def unpacked(text: str) -> Scores:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 QUERY_KEY = 16
 """Bytes that stand for a query: as many as make two different queries of one key as unlikely as a fault of the memory."""
 
+PACKED = 4 + 1 + QUERY_KEY
+"""Bytes of a pair in ``FileScores``: its logit, whether it was cut, and its query's key."""
+
 Shown = Callable[[Iterator[ScoredPair], InputFile], Iterator[ScoredPair]]
 """Passes the scored pairs of a file on, and may show how far they are."""
 
@@ -58,6 +61,19 @@ class FileScores:
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def packed(self) -> bytes:
+        """All of it in ``PACKED`` bytes a pair; ``add`` takes it."""
+        return self.logits.tobytes() + self.truncated + self.query_keys
+
+    def add(self, packed: bytes) -> None:
+        """Put the pairs that somebody else has ``packed`` behind these."""
+        count, rest = divmod(len(packed), PACKED)
+        assert not rest
+        size = self.logits.itemsize * count
+        self.logits.frombytes(packed[:size])
+        self.truncated += packed[size : size + count]
+        self.query_keys += packed[size + count :]
 
     def ranks(self) -> NDArray[np.int64]:
         """The place of each pair among those of its query, from 1; of equal logits the earlier pair comes first. Shape (n,)."""

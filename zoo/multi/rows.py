@@ -56,6 +56,11 @@ class Columns:
             raise ValueError(f"has {_kind(instruction)} in the column '{INSTRUCTION}', not a text")
         return Row(number, columns, query, passage, [Pair(text, each, instruction) for each in texts])
 
+    def read(self, names: Sequence[str]) -> list[str]:
+        """Those of a table's columns that make its pairs."""
+        wanted = {*((self.query,) if self.query else QUERIES), *((self.passage,) if self.passage else PASSAGES)}
+        return [name for name in names if name in wanted or name == INSTRUCTION]
+
     def in_header(self, names: Sequence[str]) -> bool:
         """Whether these first cells of a table are names of columns, query and passage among them."""
         wanted = [(self.query,) if self.query else QUERIES, (self.passage,) if self.passage else PASSAGES]

@@ -18,7 +18,7 @@ from zoo.evaluation.journal import Journal
 from zoo.evaluation.rerank import scores_identity
 from zoo.files import atomic_write
 from zoo.multi.inputs import InputFile
-from zoo.multi.one_file import Shown, score_file, write_file
+from zoo.multi.one_file import FileScores, Shown, score_file, write_file
 from zoo.multi.rows import Columns
 from zoo.multi.writers import OutputForm
 from zoo.reranker import Reranker
@@ -83,94 +83,135 @@ def score_files(
     again. A file that fails is reported in the result, and the others go on. Raises ZooError if the output folder holds the results
     of another run, or is being written by one.
     """
-    rows = request.batch_size
-    header = {
-        **scores_identity(reranker, rows),
-        "columns": asdict(request.columns),
-        "top k": request.top_k,
-        "form": request.form,
-    }
-    run = _Run(reranker, request, header, shown)
-    with Journal.open(request.output / STATE / "run.jsonl", header, overwrite=request.overwrite):
-        files = list(run.results(inputs))
-    report = {"run": header, "files": [asdict(result) for result in files], "totals": _totals(files)}
-    with atomic_write(request.output / "report.json") as handle:
-        json.dump(report, handle, indent=2, ensure_ascii=False)
-    return MultiResult(files=files, report=report)
+    run = MultiRun(request, scores_identity(reranker, request.batch_size))
 
-
-class _Run:
-    """What the files of a run share."""
-
-    def __init__(self, reranker: Reranker, request: MultiRequest, header: Mapping[str, Any], shown: Shown) -> None:
-        self._reranker, self._request, self._header, self._shown = reranker, request, header, shown
-        self._run_key = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-    def results(self, inputs: Sequence[InputFile]) -> Iterator[FileResult]:
-        taken: dict[str, str] = {}
-        for file in inputs:
-            name = file.output_name(f".{self._request.form}")
+    def results() -> Iterator[FileResult]:
+        for file, output in run.named(inputs):
             try:
-                if taken.setdefault(name, file.name) != file.name:
-                    raise ZooError(f"the results of {taken[name]} are called {name}, too; {file.name} is not scored")
-                yield self._result(file, name)
+                begun = run.begin(file, output)
+                yield (
+                    begun if isinstance(begun, FileResult) else run.finish(begun, _scored(reranker, run, begun, shown))
+                )
             except ZooError as error:
-                logger.error("%s", error)
-                yield FileResult(name=file.name, status="failed", error=str(error))
+                yield failed(file, error)
 
-    def _result(self, file: InputFile, name: str) -> FileResult:
-        output = self._request.output / name
-        state = self._request.output / STATE / name
+    with run.locked():
+        return run.reported(list(results()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A file that is being scored: what it held when that began, and where its result and what an interruption leaves go."""
+
+    file: InputFile
+    output: Path
+    journal: Path
+    done: Path
+    content: str
+    stamp: tuple[int, int]
+    started: float
+
+
+class MultiRun:
+    """What the files of a run share, whoever scores them: which are kept, how one begins and ends, and the report.
+
+    ``identity`` is all but the pairs that decides a score.
+    """
+
+    def __init__(self, request: MultiRequest, identity: Mapping[str, Any]) -> None:
+        self.request = request
+        self.header = {
+            **identity,
+            "columns": asdict(request.columns),
+            "top k": request.top_k,
+            "form": request.form,
+        }
+        self._taken: dict[str, str] = {}
+        self._key = hashlib.sha256(json.dumps(self.header, sort_keys=True).encode()).hexdigest()
+
+    def locked(self) -> Journal:
+        """Keeps other runs out of the output folder, in a ``with`` block. Raises ZooError if it holds the results of other settings."""
+        return Journal.open(self.request.output / STATE / "run.jsonl", self.header, overwrite=self.request.overwrite)
+
+    def named(self, inputs: Sequence[InputFile]) -> Iterator[tuple[InputFile, str]]:
+        """Each file with the name of its result."""
+        return ((file, file.output_name(f".{self.request.form}")) for file in inputs)
+
+    def begin(self, file: InputFile, name: str) -> FileResult | Begun:
+        """The result of an earlier run of the same settings on the same content, or what ``finish`` needs. Raises ZooError."""
+        if (other := self._taken.setdefault(name, file.name)) != file.name:
+            raise ZooError(f"the results of {other} are called {name}, too; {file.name} is not scored")
+        output = self.request.output / name
+        state = self.request.output / STATE / name
         journal, done = state.with_name(state.name + ".journal"), state.with_name(state.name + ".done")
+        started = time.perf_counter()
         try:
             content, stamp = sha256(file.path), _stamp(file)
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ZooError(f"{file.path} into {output}: {error.strerror}") from error
-        if not self._request.overwrite and (kept := self._kept(done, content, output)):
+        if not self.request.overwrite and (kept := self._kept(done, content, output)):
             return kept
-        started = time.perf_counter()
-        result = self._scored(file, journal, output)
-        if _stamp(file) != stamp:
-            output.unlink(missing_ok=True)
+        return Begun(
+            file=file, output=output, journal=journal, done=done, content=content, stamp=stamp, started=started
+        )
+
+    def finish(self, begun: Begun, scores: FileScores) -> FileResult:
+        """Write the result of a file whose pairs are all scored. Raises ZooError."""
+        request, file = self.request, begun.file
+        if not len(scores):
+            logger.warning("%s holds no pairs; its result is empty", file.path)
+        rows = write_file(file, request.columns, scores, begun.output, request.form, request.top_k)
+        if _stamp(file) != begun.stamp:
+            begun.output.unlink(missing_ok=True)
             raise ZooError(f"{file.path} has changed while it was scored")
-        result = FileResult(**{**asdict(result), "seconds": round(time.perf_counter() - started, 3)})
-        with atomic_write(done) as handle:
-            json.dump({"run": self._run_key, "input": content, "result": asdict(result)}, handle)
+        result = FileResult(
+            name=file.name,
+            status="scored",
+            output=begun.output.relative_to(request.output).as_posix(),
+            pairs=len(scores),
+            rows=rows,
+            truncated=sum(scores.truncated),
+            seconds=round(time.perf_counter() - begun.started, 3),
+        )
+        with atomic_write(begun.done) as handle:
+            json.dump({"run": self._key, "input": begun.content, "result": asdict(result)}, handle)
         with suppress(OSError):
-            journal.unlink()
+            begun.journal.unlink()
         logger.info("%s: %d pairs in %.1f s", file.name, result.pairs, result.seconds)
         return result
 
+    def reported(self, files: Sequence[FileResult]) -> MultiResult:
+        """Write report.json."""
+        report = {"run": self.header, "files": [asdict(result) for result in files], "totals": _totals(files)}
+        with atomic_write(self.request.output / "report.json") as handle:
+            json.dump(report, handle, indent=2, ensure_ascii=False)
+        return MultiResult(files=files, report=report)
+
     def _kept(self, done: Path, content: str, output: Path) -> FileResult | None:
-        """The result of an earlier run of the same settings on the same content, if its file is still there."""
         try:
             known = json.loads(done.read_text(encoding="utf-8"))
-            same = known["run"] == self._run_key and known["input"] == content and output.is_file()
+            same = known["run"] == self._key and known["input"] == content and output.is_file()
             return FileResult(**{**known["result"], "status": "kept"}) if same else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _scored(self, file: InputFile, journal: Path, output: Path) -> FileResult:
-        request = self._request
-        with (
-            Journal.open(journal, self._header, overwrite=request.overwrite) as known,
-            self._reranker.exclusive(batch_size=request.batch_size or 0, repeatable=True, recall=known) as scorer,
-        ):
-            if len(known):
-                logger.info("%s: continuing, %d batches are there", file.name, len(known))
-            scores = score_file(scorer, file, request.columns, self._shown)
-        if not len(scores):
-            logger.warning("%s holds no pairs; its result is empty", file.path)
-        rows = write_file(file, request.columns, scores, output, request.form, request.top_k)
-        return FileResult(
-            name=file.name,
-            status="scored",
-            output=output.relative_to(request.output).as_posix(),
-            pairs=len(scores),
-            rows=rows,
-            truncated=sum(scores.truncated),
-        )
+
+def failed(file: InputFile, error: ZooError) -> FileResult:
+    """The result of a file that could not be read, scored or written."""
+    logger.error("%s", error)
+    return FileResult(name=file.name, status="failed", error=str(error))
+
+
+def _scored(reranker: Reranker, run: MultiRun, begun: Begun, shown: Shown) -> FileScores:
+    request = run.request
+    with (
+        Journal.open(begun.journal, run.header, overwrite=request.overwrite) as known,
+        reranker.exclusive(batch_size=request.batch_size or 0, repeatable=True, recall=known) as scorer,
+    ):
+        if len(known):
+            logger.info("%s: continuing, %d batches are there", begun.file.name, len(known))
+        return score_file(scorer, begun.file, request.columns, shown)
 
 
 def _stamp(file: InputFile) -> tuple[int, int]:

@@ -7,7 +7,7 @@ windows whatever the input's size.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -99,8 +99,8 @@ class Scorer:
     """Scores pairs through one session. ``stats`` grows as results are given out.
 
     ``batch_size`` is rows a batch; None leaves them to the session's token budget. ``repeatable`` batches the same pairs the same way
-    in every run; otherwise windows follow the device's speed. ``recall`` knows the scores of batches that were computed before and is
-    told those of new ones.
+    in every run; otherwise windows follow the device's speed. The first windows have the ``sizes`` that are given. ``recall`` knows the
+    scores of batches that were computed before and is told those of new ones.
     """
 
     pipeline: Pipeline
@@ -109,6 +109,7 @@ class Scorer:
     features: Features = field(default_factory=Features)
     repeatable: bool = False
     recall: Recall | None = None
+    sizes: Sequence[int] = ()
     stats: RunStats = field(default_factory=RunStats)
     _running: list[StageThreads] = field(default_factory=list, repr=False)
 
@@ -136,7 +137,9 @@ class Scorer:
 
     def _windows(self, pairs: Iterable[Pair]) -> Generator[Window, None, None]:
         """Finished windows, each counted and, after the caller has asked for the next one, released."""
-        with StageThreads(self.runner, pairs, repeatable=self.repeatable, recall=self.recall) as threads:
+        with StageThreads(
+            self.runner, pairs, repeatable=self.repeatable, sizes=self.sizes, recall=self.recall
+        ) as threads:
             self._running.append(threads)
             try:
                 for window in threads.finished():

@@ -91,11 +91,12 @@ class StageThreads:
         pairs: Iterable[Pair],
         *,
         repeatable: bool = False,
+        sizes: Sequence[int] = (),
         recall: Recall | None = None,
     ) -> None:
         self._runner, self._pairs, self._recall = runner, pairs, recall
         rule = runner.session.shape_rule
-        self._size = WindowSize(rule, runner.rows, repeatable=repeatable)
+        self._size = WindowSize(rule, runner.rows, repeatable=repeatable, sizes=sizes)
         self._windows: BoundedQueue[Window] = BoundedQueue(WINDOWS_AHEAD)
         self._encoded: BoundedQueue[tuple[Window, Encodings]] = BoundedQueue(WINDOWS_AHEAD)
         self._made: BoundedQueue[tuple[Window, Batch]] = BoundedQueue(BATCHES_AHEAD)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from zoo.types import Pair, ShapeRule
 
@@ -33,10 +33,13 @@ class WindowSize:
     """Pairs in the next window: whole batches, growing from small ones to ``WINDOW_SECONDS`` of work.
 
     A session of fixed length gains nothing from sorting, so its window is one batch. ``repeatable`` windows do not depend on the
-    device's speed: the same pairs make the same windows in every run.
+    device's speed: the same pairs make the same windows in every run. ``sizes`` are windows that were cut before.
     """
 
-    def __init__(self, rule: ShapeRule, rows: int | None, *, repeatable: bool = False) -> None:
+    def __init__(
+        self, rule: ShapeRule, rows: int | None, *, repeatable: bool = False, sizes: Iterable[int] = ()
+    ) -> None:
+        self._sizes = iter(sizes)
         self._repeatable = repeatable
         self._unit = rule.rows or rows or 1
         self._fixed = rule.length is not None
@@ -52,6 +55,8 @@ class WindowSize:
         return self._unit
 
     def next(self) -> int:
+        if size := next(self._sizes, 0):
+            return size
         if self._fixed:
             return self._unit
         work = REPEATABLE_WINDOW if self._repeatable else self._rate() * WINDOW_SECONDS

@@ -1,0 +1,136 @@
+"""What a cluster is given to do, without a cluster."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Zoo
+from fakes import NumberModel, NumberSession, pipeline_of
+from zoo.errors import ZooError
+from zoo.multi.one_file import FileScores
+from zoo.ray.cluster import counted_as, device_for, place
+from zoo.ray.nodes import NodeReport, check_equal, check_visible
+from zoo.ray.worker import blocks, check_same
+from zoo.registry.catalogue import Catalogue
+from zoo.scoring.scorer import ScoredPair, Scorer
+from zoo.types import Pair, ShapeRule
+
+BLOCKS_OF_ONE_ROW = ShapeRule(rows=2, length=8)
+
+
+def numbered(count: int) -> list[Pair]:
+    source = random.Random(3)
+    return [Pair(str(source.randrange(1, 30)), str(n)) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows"), [(ShapeRule(), 4), (ShapeRule(tokens=256, parallel_batches=6), None), (BLOCKS_OF_ONE_ROW, None)]
+)
+def test_the_batches_of_blocks_are_those_of_one_machine(rule: ShapeRule, rows: int | None) -> None:
+    pairs = numbered(3000) if rule.length is None else [Pair("1", str(n)) for n in range(2100)]
+    model = pipeline_of(NumberModel())
+    with NumberSession(rule) as together, NumberSession(rule) as apart:
+        whole = [score for _, score in Scorer(model, together, rows, repeatable=True).score(pairs)]
+        cut = list(blocks(pairs, rule, rows))
+        scores = [
+            score
+            for block in cut
+            for _, score in Scorer(model, apart, rows, repeatable=True, sizes=block.sizes).score(block.pairs)
+        ]
+    assert len(cut) >= 2
+    assert scores == whole
+    assert apart.shapes == together.shapes
+
+
+def test_blocks_of_equal_pairs_have_equal_keys_and_others_do_not() -> None:
+    first, again = (next(blocks([Pair("a", "bc"), Pair("d", "e")], ShapeRule(), None)) for _ in range(2))
+    moved = next(blocks([Pair("ab", "c"), Pair("d", "e")], ShapeRule(), None))
+    assert first.key == again.key != moved.key
+
+
+def test_scores_that_were_packed_are_put_behind_each_other() -> None:
+    scored = [ScoredPair(Pair(f"q{n % 3}", str(n)), float(np.float32(n / 7)), n % 2 == 0) for n in range(50)]
+    whole, parts = FileScores.of(scored), FileScores()
+    for start in range(0, 50, 20):
+        parts.add(FileScores.of(scored[start : start + 20]).packed())
+    assert (parts.logits, parts.truncated, parts.query_keys) == (whole.logits, whole.truncated, whole.query_keys)
+
+
+def test_an_actor_has_a_share_of_cpus_or_a_card() -> None:
+    catalogue = Catalogue.installed()
+    cpu, cuda = catalogue.device("cpu"), catalogue.device("cuda")
+    sizes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0}, {"CPU": 0.0}]
+    assert (place(cpu, sizes, 2).actors, place(cpu, sizes, 2).ray_options) == (6, {"num_cpus": 2.0})
+    assert (place(cpu, sizes, None).actors, place(cpu, sizes, None).threads) == (3, 4)
+    assert (place(cuda, sizes, None).actors, place(cuda, sizes, None).ray_options["num_gpus"]) == (2, 1.0)
+    assert place(catalogue.device("sdaa"), [{"CPU": 8, "SDAA": 4}], None).ray_options["resources"] == {"SDAA": 1.0}
+    assert counted_as(device_for(catalogue, None, sizes)) == "GPU"
+    assert device_for(catalogue, None, [{"CPU": 8.0}]).name in ("cpu", "openvino", "torch")
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "actors", "said"),
+    [("cuda", None, None, "counts no 'GPU'"), ("cpu", 9, None, "no node has 9 CPUs"), ("cpu", 4, 3, "room for 2")],
+)
+def test_what_does_not_fit_is_refused(device: str, threads: int | None, actors: int | None, said: str) -> None:
+    with pytest.raises(ZooError, match=said):
+        place(Catalogue.installed().device(device), [{"CPU": 8.0}], threads, actors)
+
+
+def test_nodes_that_differ_are_named_with_their_differences() -> None:
+    same = NodeReport("one", {"zoo": "1", "numpy": "2"}, frozenset())
+    other = NodeReport("two", {"zoo": "1", "numpy": "3", "torch": "2"}, frozenset({Path("/data")}))
+    check_equal([same, same])
+    with pytest.raises(ZooError, match=r"numpy: 2 on one, 3 on two\n  torch: not installed on one, 2 on two"):
+        check_equal([same, other])
+    with pytest.raises(ZooError, match=r"/data \(`data_path`\) is not there on two"):
+        check_visible([same, other], [Path("/data")], "`data_path`")
+    with pytest.raises(ZooError, match="weights: a and b"):
+        check_same({"weights": "a", "zoo": "1"}, {"weights": "b", "zoo": "1"})
+
+
+def test_an_address_of_rays_client_is_refused(zoo: Zoo, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    data = tmp_path / "a.tsv"
+    data.write_text("q\tp\n")
+    words = ["--data-path", data, "--output", tmp_path / "out", "--cluster", "ray://head:10001"]
+    done = zoo("run", "zoo-reranker-tiny", "--mode", "multi", *words)
+    assert done.exit_code == 1
+    assert "run the command on one of its nodes" in done.stderr
+
+
+def test_a_cluster_without_ray_names_the_extra(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    data = tmp_path / "a.tsv"
+    data.write_text("q\tp\n")
+    done = zoo(
+        "run",
+        "zoo-reranker-tiny",
+        "--mode",
+        "multi",
+        "--data-path",
+        data,
+        "--output",
+        tmp_path / "out",
+        "--cluster",
+        "auto",
+    )
+    assert done.exit_code == 1
+    assert "pip install 'zoo-runner[ray]'" in done.stderr
+
+
+def test_single_takes_no_cluster(zoo: Zoo) -> None:
+    done = zoo("run", "zoo-reranker-tiny", "--mode", "single", "--cluster", "auto")
+    assert done.exit_code == 2
+    assert "--cluster belongs to --mode valid and --mode multi" in done.stderr
+
+
+def test_importing_zoo_ray_imports_no_ray() -> None:
+    program = "import sys, zoo.ray, zoo.cli; sys.exit(any(name.partition('.')[0] == 'ray' for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
