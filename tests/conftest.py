@@ -53,10 +53,11 @@ Zoo = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's caches, the working folder, or the network."""
+    """No test reads or fills the user's caches, the working folder, or the network, or depends on the user's language."""
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "zoo-home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ZOO_LANG", "en")  # help is compared in English, whatever the locale
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
