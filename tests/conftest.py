@@ -50,6 +50,20 @@ TARGET = os.environ.get("ZOO_TEST_TARGET", "")
 
 Zoo = Callable[..., Result]
 
+FAST = ("checkpoints", "export", "registry", "scoring", "tokens")
+"""Folders whose tests are marked ``fast``, but for those that are marked ``slow``."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            item.path.parent.name in FAST
+            and item.path.parent.parent == ROOT / "tests"
+            and not item.get_closest_marker("slow")
+        ):
+            item.add_marker("fast")
+
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,11 @@ import pytest
 
 from conftest import ROOT
 
-PAGES = {"README.zh.md": "README.md", "docs/zh/guide.md": "docs/guide.md", "docs/zh/quickstart.md": "docs/quickstart.md"}
+PAGES = {
+    "README.zh.md": "README.md",
+    "docs/zh/guide.md": "docs/guide.md",
+    "docs/zh/quickstart.md": "docs/quickstart.md",
+}
 
 
 def text(page: str) -> str:
