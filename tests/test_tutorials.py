@@ -1,4 +1,4 @@
-"""The tutorials are followed to the letter: their files are written, their commands run in a fresh folder, their output compared.
+"""The tutorials and the gallery are followed to the letter: files are written, commands run in a fresh folder, their output compared.
 
 On a page, a block of code after a line that ends with a file's name in backquotes and a colon is that file. A block ``console`` is a
 session: what follows ``$ `` is typed into one shell, the lines below it are what it prints; ``...`` stands for anything.
@@ -22,9 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, Zoo
 
-PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+sys.path.insert(0, str(ROOT / "docs"))
+import gallery
+
+PAGES = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "gallery.md"]
 NEEDS = {"device": ("onnx",), "serve": ("starlette", "uvicorn", "prometheus_client")}
 """Packages that a page needs beside those of the fast tests; the page says how to install them."""
 SECONDS = 120
@@ -140,6 +143,21 @@ def test_a_tutorial_can_be_followed_to_the_letter(page: Path, shell: Shell, tmp_
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
     assert typed
+
+
+def test_the_plots_of_the_gallery_are_those_of_a_report(zoo: Zoo, tmp_path: Path) -> None:
+    """Ranks are the same on every machine. The last bits of scores are not: their plots are only compared in their words."""
+    done = zoo(
+        "run", "zoo-reranker-tiny", "--mode", "valid", "--dataset", "mldr-mini", "--output", tmp_path / "results", "-q"
+    )
+    assert done.exit_code == 0, done.stderr
+    made = dict(gallery.plots((tmp_path / "results" / "report.html").read_text(encoding="utf-8")))
+    kept = {path.name: path.read_text(encoding="utf-8") for path in gallery.FOLDER.glob("*.svg")}
+    assert set(made) == set(kept)
+    for name, plot in kept.items():
+        if name.endswith("-difference.svg"):
+            assert plot == made[name], f"{name} is stale: python docs/gallery.py REPORT.html"
+        assert re.findall('aria-label="[^"]*"', plot) == re.findall('aria-label="[^"]*"', made[name])
 
 
 def test_there_is_a_page_for_each_kind_of_task() -> None:
