@@ -119,7 +119,11 @@ def commands(session: str) -> Iterator[tuple[str, str]]:
         yield command[0], part[command.end() :].strip("\n")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+MARKS = {"device": pytest.mark.openvino}
+"""Where a page is followed if the packages that it needs are not everywhere; the tutorials run beside the service's tests, too."""
+
+
+@pytest.mark.parametrize("page", [pytest.param(each, id=each.stem, marks=MARKS.get(each.stem, ())) for each in PAGES])
 def test_a_tutorial_can_be_followed_to_the_letter(page: Path, shell: Shell, tmp_path: Path) -> None:
     if shutil.which("bash") is None or shutil.which("curl") is None:
         pytest.skip("the pages are typed into bash, and ask a server with curl")
