@@ -27,6 +27,7 @@ def cli_page() -> str:
     introduction, _, examples = inspect.cleandoc(zoo_command.help or "").partition("\b\n")
     lines += [introduction.strip(), "", "```", examples, "```", ""]
     context = click.Context(zoo_command, info_name="zoo")
+    lines += list(_options(zoo_command, context))
     for name in zoo_command.list_commands(context):
         command = zoo_command.get_command(context, name)
         assert command is not None
@@ -40,13 +41,19 @@ def _command(title: str, command: click.Command, parent: click.Context) -> Itera
         f"<{p.name}>" if p.required else f"[{p.name}]" for p in command.params if isinstance(p, click.Argument)
     ]
     yield from (f"## {title}", "", f"`{' '.join([title, *arguments, '[options]'])}`", "")
-    yield from (inspect.cleandoc(command.help or ""), "")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        kept = paragraph.removeprefix("\b\n")  # click's mark of lines that are not wrapped
+        yield from (("```", kept, "```", "") if kept != paragraph else (paragraph, ""))
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             sub = command.get_command(context, name)
             assert sub is not None
             yield from _command(f"{title} {name}", sub, context)
         return
+    yield from _options(command, context)
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     yield from ("| option | meaning |", "| --- | --- |")
     for parameter in command.get_params(context):  # with those that are made from the devices' declared options
         if isinstance(parameter, click.Option) and "--help" not in parameter.opts:

@@ -31,6 +31,7 @@ def main() -> None:
     assert sentence["logit"] > hi["logit"], (hi, sentence)
     assert run("zoo", "run", "zoo-reranker-tiny") == run(sys.executable, "-m", "zoo", "run", "zoo-reranker-tiny")
     assert run("zoo", "doctor", "--offline").startswith("versions")
+    assert "用法" in run("zoo", "--lang", "zh", "run", "--help")
     sys.stdout.write("the wheel holds what it needs\n")
 
 

@@ -50,13 +50,28 @@ TARGET = os.environ.get("ZOO_TEST_TARGET", "")
 
 Zoo = Callable[..., Result]
 
+FAST = ("checkpoints", "export", "registry", "scoring", "tokens")
+"""Folders whose tests are marked ``fast``, but for those that are marked ``slow``."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            item.path.parent.name in FAST
+            and item.path.parent.parent == ROOT / "tests"
+            and not item.get_closest_marker("slow")
+        ):
+            item.add_marker("fast")
+
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's caches, the working folder, or the network."""
+    """No test reads or fills the user's caches, the working folder, or the network, or depends on the user's language."""
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "zoo-home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ZOO_LANG", "en")  # help is compared in English, whatever the locale
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

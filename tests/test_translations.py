@@ -9,7 +9,11 @@ import pytest
 
 from conftest import ROOT
 
-PAGES = {"README.zh.md": "README.md", "docs/zh/quickstart.md": "docs/quickstart.md"}
+PAGES = {
+    "README.zh.md": "README.md",
+    "docs/zh/guide.md": "docs/guide.md",
+    "docs/zh/quickstart.md": "docs/quickstart.md",
+}
 
 
 def text(page: str) -> str:
@@ -27,8 +31,8 @@ def code(page: str) -> list[str]:
 
 
 def rows(page: str) -> list[str]:
-    """The first cell of each row of a table that names commands."""
-    return re.findall(r"^\| (`[^|]*) \|", text(page), re.MULTILINE)
+    """The cells of tables that are code: commands, examples."""
+    return re.findall(r"(?<=\| )`[^|]*`(?= \|)", text(page))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -58,3 +62,14 @@ def test_links_of_a_translation_lead_somewhere(page: str) -> None:
 
 def test_every_page_of_the_chinese_folder_has_an_original() -> None:
     assert {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "zh").rglob("*.md")} <= set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_translation_names_the_same_options_variables_and_files(page: str) -> None:
+    """Whatever stands in backquotes in the prose of one stands in the other: an option that is added needs its sentence."""
+
+    def named(of: str) -> set[str]:
+        prose = re.sub(r"```.*?```", "", text(of), flags=re.DOTALL)
+        return set(re.findall(r"`([^`\n]+)`", prose))
+
+    assert named(page) == named(PAGES[page])

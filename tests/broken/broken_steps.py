@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.api import Job, Step, probes
+from zoo.api import Step
 from zoo.testing.contract import StepContract
 
+FUNCTIONS = "broken_step_functions"
+"""What the steps run; a child process imports it, and it is small so that eighty of them start quickly."""
 MADE = (
     "test_it_makes_a_file_that_computes_what_its_source_does",
     "test_it_leaves_its_source_as_it_was",
@@ -20,54 +22,9 @@ MADE = (
 """The tests that run the step."""
 
 
-def outputs(model: Path, inputs: Any) -> Any:
-    weights = np.frombuffer(model.read_bytes(), dtype=np.float64)
-    return [{"logits": batch["input_ids"] @ weights[:, None]} for batch in inputs]
-
-
-def run(job: Job) -> dict[str, str]:
-    job.output.write_bytes(job.model.read_bytes())  # type: ignore[union-attr]
-    return {"note": "copied"}
-
-
-def reference(job: Job) -> None:
-    inputs = [{"input_ids": np.eye(4)}]
-    probes.save(job.reference, inputs, outputs(job.model, inputs))  # type: ignore[arg-type]
-
-
-def evaluate(job: Job, inputs: Any) -> Any:
-    return outputs(job.model, inputs)  # type: ignore[arg-type]
-
-
-def writes_nothing(job: Job) -> None:
-    pass
-
-
-def raises(job: Job) -> None:
-    raise KeyError("layers")
-
-
-def computes_something_else(job: Job) -> None:
-    job.output.write_bytes((np.frombuffer(job.model.read_bytes()) * 1.01).tobytes())  # type: ignore[union-attr]
-
-
-def writes_beside_its_source(job: Job) -> None:
-    run(job)
-    job.model.with_name("cache").write_text("x")  # type: ignore[union-attr]
-
-
-def changes_its_source(job: Job) -> None:
-    run(job)
-    job.model.write_bytes(job.model.read_bytes() + bytes(8))  # type: ignore[union-attr]
-
-
-def blind(job: Job, inputs: Any) -> Any:
-    return probes.load(job.reference)[1]
-
-
 GOOD = Step(
-    name="broken", version="1", summary="copy the file", run=f"{__name__}:run", needs=frozenset({"a model file"}),
-    reference=f"{__name__}:reference", evaluate=f"{__name__}:evaluate",
+    name="broken", version="1", summary="copy the file", run=f"{FUNCTIONS}:run", needs=frozenset({"a model file"}),
+    reference=f"{FUNCTIONS}:reference", evaluate=f"{FUNCTIONS}:evaluate",
 )  # fmt: skip
 
 
@@ -93,11 +50,11 @@ class LongSummary(NameWithASpace):
 class FunctionThatIsNotThere(Good):
     meant = "test_its_functions_can_be_imported"
     also = MADE
-    step = replace(GOOD, run=f"{__name__}:rnu")
+    step = replace(GOOD, run=f"{FUNCTIONS}:rnu")
 
 
 class PlaceWithADot(FunctionThatIsNotThere):
-    step = replace(GOOD, run=f"{__name__}.run")
+    step = replace(GOOD, run=f"{FUNCTIONS}.run")
 
 
 class ToleranceThatAllowsAll(Good):
@@ -121,30 +78,30 @@ class ModuleThatIsNotInstalled(Good):
 class WritesNothing(Good):
     meant = "test_it_makes_a_file_that_computes_what_its_source_does"
     also = MADE
-    step = replace(GOOD, run=f"{__name__}:writes_nothing")
+    step = replace(GOOD, run=f"{FUNCTIONS}:writes_nothing")
 
 
 class Raises(WritesNothing):
-    step = replace(GOOD, run=f"{__name__}:raises")
+    step = replace(GOOD, run=f"{FUNCTIONS}:raises")
 
 
 class ComputesSomethingElse(WritesNothing):
     also = ()
-    step = replace(GOOD, run=f"{__name__}:computes_something_else")
+    step = replace(GOOD, run=f"{FUNCTIONS}:computes_something_else")
 
 
 class WritesBesideItsSource(Good):
     meant = "test_it_leaves_its_source_as_it_was"
-    step = replace(GOOD, run=f"{__name__}:writes_beside_its_source")
+    step = replace(GOOD, run=f"{FUNCTIONS}:writes_beside_its_source")
 
 
 class ChangesItsSource(WritesBesideItsSource):
-    step = replace(GOOD, run=f"{__name__}:changes_its_source")
+    step = replace(GOOD, run=f"{FUNCTIONS}:changes_its_source")
 
 
 class BlindProof(Good):
     meant = "test_its_proof_sees_a_file_that_computes_something_else"
-    step = replace(GOOD, evaluate=f"{__name__}:blind")
+    step = replace(GOOD, evaluate=f"{FUNCTIONS}:blind")
 
 
 class Suite(StepContract):

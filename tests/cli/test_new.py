@@ -28,8 +28,9 @@ def written(zoo: Zoo, kind: str, into: Path) -> Path:
 def run(folder: Path, *module: str) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])}
     done = subprocess.run(
-        [sys.executable, "-m", *module], cwd=folder, capture_output=True, text=True, check=False, env=environment
-    )
+        [sys.executable, "-m", *module], cwd=folder, capture_output=True, text=True, check=False, env=environment,
+        timeout=600,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

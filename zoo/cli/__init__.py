@@ -10,6 +10,7 @@ import click
 from zoo import __version__
 from zoo.cli.boundary import ended_by_signals, run_safely, standard_streams
 from zoo.cli.common import catalogue_of, debugging
+from zoo.cli.language import HelpContext, language_option, to_the_front, with_help
 from zoo.errors import PluginError, suggestion
 from zoo.registry.participants import load_object
 
@@ -52,6 +53,8 @@ class LazyGroup(click.Group):
     Commands that plugins bring stand beside zoo's own.
     """
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*COMMANDS, *catalogue_of(ctx).commands})
 
@@ -59,7 +62,7 @@ class LazyGroup(click.Group):
         if cmd_name in COMMANDS:
             command: object = importlib.import_module(COMMANDS[cmd_name]).command
             assert isinstance(command, click.Command)
-            return command
+            return with_help(command)
         offer = catalogue_of(ctx).commands.get(cmd_name)
         if offer is None:
             return None
@@ -68,7 +71,7 @@ class LazyGroup(click.Group):
             raise PluginError(
                 f"the plugin {offer.plugin.label} offers the command '{cmd_name}', which is not a click command"
             )
-        return command
+        return with_help(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,9 +93,11 @@ class LazyGroup(click.Group):
         with standard_streams(), ended_by_signals():
             return super().main(*args, **kwargs)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **kwargs: Any) -> click.Context:
         make = super().make_context
-        context: click.Context = run_safely(lambda: make(*args, **kwargs), debug=lambda: False)
+        context: click.Context = run_safely(
+            lambda: make(info_name, to_the_front(args), *more, **kwargs), debug=lambda: False
+        )
         return context
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -109,6 +114,7 @@ class LazyGroup(click.Group):
     },
 )
 @click.version_option(__version__, prog_name="zoo")
+@language_option
 def main() -> None:
     """Run rerankers from a model zoo on any device.
 
