@@ -152,7 +152,8 @@ def fail(message: str) -> None:
 def tell(message: str) -> None:
     """A line on stderr. If stderr has gone away, the work goes on without it."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(message, err=True)
+        if sys.stderr is not None:  # click 8.1.0 would write to it all the same
+            click.echo(message, err=True)
 
 
 def out(text: str) -> None:

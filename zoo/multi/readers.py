@@ -47,7 +47,7 @@ def _jsonl(file: InputFile, columns: Columns) -> Rows:
             value = decode(text)
             if any(text.count(f'"{key}"') > 1 for key in value):
                 parse(text)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:  # msgspec 0.18: no ValueErrors
             raise InputError(file.path, number, f"is not JSON: {error}. It reads: {text[:120]!r}") from error
         yield _row(file, columns, number, value)
 

@@ -116,7 +116,7 @@ class Form(Generic[T]):
             if every_key and any(raw.count(key) > 1 for key in self._keys):
                 parse(raw)
             return value
-        except (ValueError, RecursionError) as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:  # msgspec 0.18: no ValueErrors
             kind = "is not what it should be" if isinstance(error, msgspec.ValidationError) else "is not JSON"
             problem = str(error) if isinstance(error, RepeatedKeyError) else f"{kind}: {error}"
             shown = lines.text(line).strip()[:120]
