@@ -144,7 +144,9 @@ def test_weights_in_a_file_of_their_own_are_moved_and_a_users_are_copied(
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
-def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: Path, family: str) -> None:
+def test_a_real_export_loses_its_last_layers_needless_rows_and_has_its_attentions_joined(
+    zoo: Zoo, tmp_path: Path, family: str
+) -> None:
     make_checkpoint(tmp_path / family, family)
     words = (
         "export",
@@ -162,6 +164,8 @@ def test_a_real_export_loses_its_last_layers_needless_rows(zoo: Zoo, tmp_path: P
     report = json.loads(result.stdout)
     assert [step["name"] for step in report["steps"]] == ["export (optimum)", "first-token-only", "flash"]
     assert report["steps"][1]["note"] == "7 nodes compute the first token only, and no keys and values for it"
-    assert report["steps"][1]["max_rel_error"] < 1e-5
+    layers = json.loads((tmp_path / family / "config.json").read_text())["num_hidden_layers"]
+    assert report["steps"][2]["note"] == f"{layers - 1} attentions joined"
+    assert all(step["max_rel_error"] < 1e-5 for step in report["steps"][1:])
     whole = json.loads(zoo(*words, "--optimize", "none").stdout)
     assert [step["name"] for step in whole["steps"]] == ["export (optimum)"]

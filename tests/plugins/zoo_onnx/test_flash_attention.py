@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Zoo
-from random_checkpoints import make_checkpoint
 from small_graphs import encoder
 from zoo.export.process import Job
 
@@ -132,25 +130,3 @@ def test_it_runs_beside_weights_in_a_file_of_their_own(model: Any, tmp_path: Pat
     assert flash(job)["note"] == f"{ATTENTIONS} attentions joined"
     session = ort.InferenceSession(str(job.output), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, inputs)[0], expected, atol=2e-5)
-
-
-@pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
-def test_a_real_export_for_the_cpu_is_joined(zoo: Zoo, tmp_path: Path, family: str) -> None:
-    make_checkpoint(tmp_path / family, family)
-    words = (
-        "export",
-        "bge-reranker-v2-m3",
-        "--config-path",
-        tmp_path / family,
-        "--target",
-        "cpu",
-        "--exporter",
-        "optimum",
-        "--json",
-    )
-    result = zoo(*words)
-    assert result.exit_code == 0, result.stderr
-    step = json.loads(result.stdout)["steps"][2]
-    layers = json.loads((tmp_path / family / "config.json").read_text())["num_hidden_layers"]
-    assert (step["name"], step["note"]) == ("flash", f"{layers - 1} attentions joined")
-    assert step["max_rel_error"] < 1e-5
