@@ -21,12 +21,16 @@ def onnxruntime_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def onnxruntime_settings(threads: int) -> Any:
-    """``SessionOptions`` for sessions that compute on ``threads`` threads; the caller may change them. Raises ImportError."""
+def onnxruntime_settings(threads: int, *, pack: bool = True) -> Any:
+    """``SessionOptions`` for sessions that compute on ``threads`` threads; the caller may change them. Raises ImportError.
+
+    Without ``pack``, weights are read where they are mapped, and not laid out anew in memory of the process's own.
+    """
     settings = import_onnxruntime().SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = QUIET
     settings.enable_mem_pattern = onnxruntime_version() >= RIGHT_MEMORY_PLANS
+    settings.add_session_config_entry("session.disable_prepacking", "0" if pack else "1")
     return settings
 
 

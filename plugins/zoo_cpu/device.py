@@ -107,7 +107,7 @@ class CpuDevice:
         chosen = {option.name: option.default for option in OPTIONS} | dict(options.extra)
         threads = options.threads or usable_threads()
         parallel_batches = _parallel_batches(chosen["parallel_batches"], options.batch_size, threads)
-        settings = onnxruntime_settings(max(threads // parallel_batches, 1))
+        settings = onnxruntime_settings(max(threads // parallel_batches, 1), pack=chosen["weights"] == "packed")
         settings.inter_op_num_threads = 1
         settings.enable_cpu_mem_arena = chosen["arena"] == "on"
         settings.graph_optimization_level = {
@@ -116,8 +116,6 @@ class CpuDevice:
             "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
             "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
         }[chosen["optimization"]]
-        if chosen["weights"] == "shared":
-            settings.add_session_config_entry("session.disable_prepacking", "1")
         if not artifact.model.is_file():
             raise ZooError(f"there is no model file {artifact.model}")
         if artifact.model.suffix != ".ort":  # ONNX Runtime's own form keeps its weights inside

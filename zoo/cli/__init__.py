@@ -35,7 +35,7 @@ SUMMARIES = {
     "cache": "Model files that were made and kept: list, verify, prune.",
     "devices": "Devices: what is installed, what is available here, and why not.",
     "doctor": "One page about this machine: versions, devices, threads, caches, hub.",
-    "export": "Make the ONNX file of MODEL that a device runs, and prove it against torch.",
+    "export": "Make the ONNX file of MODEL that a device runs, and prove it against the weights.",
     "models": "Models that can be run, from every installed plugin; with NAME, one card whole.",
     "new": "Write a plugin package to begin with: code, tests against zoo's contract, and a CI file.",
     "plugins": "Plugins: what each one brings, and which could not be loaded.",

@@ -84,7 +84,7 @@ def command(
     quality_queries: int,
     as_json: bool,
 ) -> None:
-    """Make the ONNX file of MODEL that a device runs, and prove it against torch.
+    """Make the ONNX file of MODEL that a device runs, and prove it against the weights.
 
     Prints the file's path. 'zoo run' does the same by itself when no file is there.
 
