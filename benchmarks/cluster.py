@@ -2,9 +2,9 @@
 
     python benchmarks/cluster.py [--pairs 20000] [--words 8] [--model NAME] [--workers 1,2] [--rounds 1] [--lose-one] [--compare]
 
-Each worker is a node of one CPU; the model is the embedded one, or any that needs no device (tests/external/zoo-overlap). ``--lose-one`` kills a node when a tenth of the blocks is scored;
-``--compare`` scores the same file without a cluster and compares the result files byte by byte. Times exclude the start of the nodes
-and include that of the actors. Needs the extra ``ray``.
+Each worker is a node of one CPU; the model is the embedded one, or any that needs no device (tests/external/zoo-overlap).
+``--lose-one`` kills a node when a tenth of the blocks is scored; ``--compare`` scores the same file without a cluster and compares the
+result files byte by byte. Times exclude the start of the nodes and include that of the actors. Needs the extra ``ray``.
 """
 
 from __future__ import annotations
