@@ -85,19 +85,19 @@ def on_cluster(data: Path, output: Path, **more: Any) -> MultiResult:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write(tmp_path / "in" / "long.jsonl", 4000)
+    write(tmp_path / "in" / "long.jsonl", 2600)
     write(tmp_path / "in" / "short.jsonl", 30)
     (tmp_path / "in" / "empty.jsonl").touch()
     return tmp_path / "in"
 
 
 def test_an_interrupted_run_goes_on_to_the_results_of_one_machine(nodes: Nodes, data: Path, tmp_path: Path) -> None:
-    def until_the_third(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    def until_the_second(rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         scored = 0
         for row in rows:
             yield row
             scored += bool(row["scores"])
-            if scored == 3:
+            if scored == 2:
                 raise KeyboardInterrupt
 
     seen: list[Mapping[str, Any]] = []
@@ -108,11 +108,11 @@ def test_an_interrupted_run_goes_on_to_the_results_of_one_machine(nodes: Nodes, 
             yield row
 
     with pytest.raises(KeyboardInterrupt):
-        on_cluster(data, tmp_path / "out", shown=until_the_third)
+        on_cluster(data, tmp_path / "out", shown=until_the_second)
     done = on_cluster(data, tmp_path / "out", shown=counted)
     assert [file.status for file in done.files].count("failed") == 0
     known = [row for row in seen if row["key"] and row["block"] >= 0 and not row["scores"]]
-    assert len(known) + [file.status for file in done.files].count("kept") >= 2  # not computed again
+    assert len(known) + [file.status for file in done.files].count("kept") >= 1  # not computed again
     assert results(tmp_path / "out") == on_one_machine(data, tmp_path / "alone")
     assert {file.status for file in on_cluster(data, tmp_path / "out").files} == {"kept"}
 

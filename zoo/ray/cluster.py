@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import NotInstalledError, ZooError
+from zoo.errors import ZooError
 from zoo.ray.imports import import_ray
 from zoo.ray.nodes import NodeReport, check_equal, check_visible, missing_paths, reports
 from zoo.ray.weights import SentModel
@@ -24,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 MOST_THREADS = 16
 """Threads of an actor if nothing is asked for: a session gains little from more, and several sessions do."""
+
+
+ANSWER_SECONDS = 10.0
+"""How long a cluster's address may take to be connected to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +150,37 @@ def connected(address: str) -> Iterator[None]:
             yield
             return
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-            logging.getLogger("ray.data").setLevel(logging.WARNING)
-        except NotInstalledError:
-            raise
-        except Exception as error:
-            said = str(error).strip().splitlines()[0]
+            _check_answers(address)
+            with _own_signals():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError
+            said = str(error).strip().partition(". ")[0].rstrip(".")
             raise ZooError(
                 f"there is no cluster at '{address}': {said}. 'ray start --head' starts one, the address local does so for this run"
             ) from error
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises OSError if nobody listens at HOST:PORT: Ray itself tries for minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and ends the process; whoever had it before gets it back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

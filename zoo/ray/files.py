@@ -69,7 +69,7 @@ def _scored(
     cluster: Cluster, opening: Opening, found: Description, request: MultiRequest, items: Sequence[Mapping[str, bytes]]
 ) -> Iterator[Mapping[str, Any]]:
     data = import_ray("ray.data")
-    readers = min(MOST_READERS, max(2, cluster.placement.actors))
+    readers = min(MOST_READERS, max(2, cluster.placement.actors), len(items))
     with _context(data):
         dataset = (
             data.from_items(list(items), override_num_blocks=min(len(items), MOST_TASKS))
