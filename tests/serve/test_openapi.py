@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from conftest import ROOT
 from serving import Running, serving
+from zoo.cli.serve import command
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +66,16 @@ def test_every_path_of_the_page_answers(server: Running) -> None:
     page = server.client.get("/openapi.json").json()
     for path, operations in page["paths"].items():
         assert {method.upper() for method in operations} <= set(server.client.delete(path).headers["allow"].split(", "))
+
+
+def test_the_documentation_names_every_path_option_and_metric(server: Running) -> None:
+    page = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    code = set(re.findall(r"`([^`\n]+)`", page))
+    names = {part for each in code for part in re.split(r"[/ ](?=-)|\s", each)}
+    paths = set(server.client.get("/openapi.json").json()["paths"])
+    options = {option.opts[0] for option in command.params if isinstance(option, click.Option)}
+    shared = {"--quiet", "-q", "-v", "--verbose", "--debug"}
+    metrics = re.findall(r"^# TYPE (zoo_\w+) (?!gauge)", server.client.get("/metrics").text, re.MULTILINE)
+    metrics = [name for name in metrics if not name.endswith("_created")]
+    assert len(metrics) > 10
+    assert not {*paths, *(options - shared), *metrics} - names
