@@ -2,7 +2,7 @@
 
     python benchmarks/serve.py --threads 1
     python benchmarks/serve.py --model ./FOLDER --shapes 10x128 --clients 1,16 --seconds 5 --rounds 1 --json
-    python benchmarks/serve.py --requests 100000      # memory after so many requests of one pair
+    python benchmarks/serve.py --seconds 2 --requests 100000      # memory after so many requests of one pair
 
 The server runs in a process of its own. In turns, each for --seconds: the Reranker alone (the ceiling), closed loops (each client sends
 its next request when it has its answer), and open loops (requests at random times of a fixed mean rate, a share of the ceiling). Latency
@@ -256,7 +256,7 @@ def memory_over(options: argparse.Namespace) -> dict[str, Any]:
         for _ in range(10):
             done = 0
             while done < options.requests / 10:
-                load = asyncio.run(closed_loop(url, options.path, bodies, 16, 2.0))
+                load = asyncio.run(closed_loop(url, options.path, bodies, 16, options.seconds))
                 assert set(load.statuses) == {200}
                 done += load.statuses[200]
             found.append(memory(url))
