@@ -41,7 +41,7 @@ class WordModel(NumberModel):
     def _row(pair: Pair) -> Encoding:
         query, passage = pair.query.split(), pair.passage.split()
         first = passage[0] if passage else "0"
-        logit = round(float(first) * 8) if first.lstrip("-").replace(".", "", 1).isdigit() else 0
+        logit = round(max(min(float(first), 1e6), -1e6) * 8) if first.lstrip("-").replace(".", "", 1).isdecimal() else 0
         kept = max(min(len(query) + len(passage) + 3, LONGEST), 1)
         cut = len(query) + len(passage) + 3 > LONGEST
         return Encoding({"input_ids": [logit] * kept}, cut and len(query) + 3 <= LONGEST, len(query) + 3 > LONGEST)

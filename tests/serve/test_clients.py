@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from types import ModuleType
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from conftest import ROOT
 from serving import SOON, Running, serving
 from zoo import Reranker
 from zoo.statistics import sigmoid
@@ -29,7 +32,6 @@ TEXTS = [
     "Boil the egg for seven minutes.",
     "熊猫吃竹子",
 ]
-Needed = Callable[[str], ModuleType]
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +244,32 @@ def test_litellm_passes_on_limits_of_vllm(server: Running) -> None:
         "/v1/rerank", {"query": QUERY, "documents": TEXTS}, headers={"Authorization": f"Bearer {KEY}"}
     ).json()["usage"]["total_tokens"]
     assert answer.meta["tokens"]["input_tokens"] < tokens
+
+
+# -- The documentation -------------------------------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def on(server: Running, example: str) -> str:
+    return example.replace("http://127.0.0.1:8000", server.url).replace("KEY", KEY).replace("zoo-reranker-tiny", NAME)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split()[1])
+def test_the_examples_of_the_page_run(server: Running, capsys: pytest.CaptureFixture[str], example: str) -> None:
+    for module in re.findall(r"^(?:import|from) (\S+)", example, re.MULTILINE):
+        pytest.importorskip(module)
+    exec(on(server, example), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_the_curl_line_of_the_page_runs(server: Running) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    line = next(each for each in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if each.startswith("curl"))
+    done = subprocess.run(["sh", "-c", on(server, line)], capture_output=True, text=True, check=True)
+    assert sorted(each["index"] for each in json.loads(done.stdout)) == [0, 1]
 
 
 # -- httpx, and what others send ---------------------------------------------------------------------------------------

@@ -337,6 +337,9 @@ def test_long_documents_are_cut_or_scored_in_chunks_by_request(server: Running, 
     answer = server.post("/v1/rerank", body)
     assert answer.json()["results"][0]["relevance_score"] == expected
     assert answer.headers["x-zoo-truncated"] == ("1" if how == "truncate" else "0")
+    for wrong in ("long_doc=cut", "long_doc=max&long_doc=max"):
+        refused = server.post(f"/rerank?{wrong}", {"query": "q", "texts": ["1"], "long_doc": how})
+        assert (refused.status_code, refused.json()["error_type"]) == (422, "Validation")
     by_address = server.post(f"/rerank?long_doc={how}", {"query": "q q q", "texts": [document], "raw_scores": True})
     assert by_address.json()[0]["score"] == expected
 

@@ -1,5 +1,5 @@
 """``zoo serve``: rerankers over HTTP, in every form that clients speak.
 
-A request is read by its dialect (``dialects``), let in by ``admission``, scored by a ``zoo.Reranker`` that all requests share
-(``models``, ``scoring``), and answered by its dialect again. ``app`` puts the parts together, ``server`` runs them.
+A request is read by its dialect (``dialects``), let in and scored by a ``zoo.Reranker`` that all requests share (``scoring``,
+``models``), and answered by its dialect again. ``app`` puts the parts together, ``server`` runs them.
 """

@@ -16,13 +16,14 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from zoo.errors import ZooError
 from zoo.numerals import decimal_number
 from zoo.serve.access_log import AccessLog
 from zoo.serve.body import json_response, read_body, wait_until_gone
-from zoo.serve.dialects.base import Dialect, decoded
+from zoo.serve.dialects.base import Dialect, converted, decoded
+from zoo.serve.dialects.base import Request as BaseRequest
 from zoo.serve.dialects.routes import ROUTES
 from zoo.serve.dialects.routes import Route as Speaks
 from zoo.serve.information import Information
@@ -141,9 +142,8 @@ class Service:
         )
         content = decoded(body)
         if isinstance(content, dict):
-            for name in QUERY_PARAMETERS:
-                if name in request.query_params:
-                    content.setdefault(name, request.query_params[name])
+            given = _of_address(request)
+            content |= {name: value for name, value in given.items() if content.get(name) is None}
         return content
 
     def _take_bytes(self, record: Record, size: int) -> None:
@@ -258,13 +258,28 @@ def _place(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
 
 
+def _of_address(request: Request) -> dict[str, str]:
+    """The fields of a body that stand in the address. Raises Refusal, also for those that the body has, too."""
+    found = {}
+    for name in QUERY_PARAMETERS:
+        values = request.query_params.getlist(name)
+        if len(values) > 1:
+            raise Refusal("invalid", f"'{name}' stands in the address more than once", param=name)
+        if values:
+            found[name] = values[0]
+    converted(found, BaseRequest)
+    return found
+
+
 def _http_error(request: Request, error: Exception) -> Response:
     """A path or a method that does not exist."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return json_response(
-        {"error": message, "message": message, "detail": message}, error.status_code, dict(error.headers or {})
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # of a path with several routes, starlette names the methods of the first
+        found = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+        headers["Allow"] = ", ".join(sorted({method for route in found for method in route.methods}))
+    return json_response({"error": message, "message": message, "detail": message}, error.status_code, headers)
 
 
 def _refusal(request: Request, error: Exception) -> Response:

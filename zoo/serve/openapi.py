@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 import zoo
+from zoo.serve.dialects.others import SIDES, ScoreRequest
 from zoo.serve.dialects.routes import ROUTES, Route
 from zoo.serve.settings import ServeSettings
 
@@ -46,7 +47,7 @@ LAX_BOOLEAN = [
     {"type": "integer", "enum": [0, 1]},
     {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|0|1)$"},
 ]
-LAX_INTEGER = [{"type": "string", "pattern": "^[0-9]{1,9}$"}]
+LAX_INTEGER = [{"type": "string", "pattern": "^(0|[1-9][0-9]{0,8})$"}]
 TIMEOUT = {
     "name": "X-Request-Timeout",
     "in": "header",
@@ -57,8 +58,12 @@ LONG_DOC = {
     "name": "long_doc",
     "in": "query",
     "description": "The field long_doc, for clients whose body cannot be changed.",
-    "schema": {"enum": ["truncate", "max", "mean"]},
+    "schema": {"enum": ["truncate", "max", "mean", "null"]},
 }
+
+
+LISTS = {"texts", "documents", "passages", *(name for sides in SIDES for name in sides)}
+"""Keys of lists that must have an element, and may have as many as the server lets in."""
 
 
 def description(settings: ServeSettings) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def description(settings: ServeSettings) -> dict[str, Any]:
     by_kind = {str(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     for component in components.values():
         _as_read(component, settings)
+    components[ScoreRequest.__name__]["anyOf"] = [_both_of(*sides) for sides in SIDES]
     paths: dict[str, Any] = {path: {"post": _operation(path, route, by_kind)} for path, route in ROUTES.items()}
     for path, summary in INFORMATION.items():
         paths.setdefault(path, {})["get"] = _information(path, summary)
@@ -170,9 +176,14 @@ def _as_read(schema: Any, settings: ServeSettings) -> None:
         schema["anyOf"] = [objects if each.get("type") == "object" else each for each in choices]
 
 
+def _both_of(*sides: str) -> dict[str, Any]:
+    """The schema of an object that has all of these keys, none of them null."""
+    return {"required": list(sides), "properties": {name: {"not": {"type": "null"}} for name in sides}}
+
+
 def _limit(name: str, field: dict[str, Any], settings: ServeSettings) -> None:
     for each in (field, *field.get("anyOf", ())):
-        if each.get("type") == "array" and name in ("texts", "documents", "passages"):
+        if each.get("type") == "array" and name in LISTS:
             each |= {"minItems": 1, "maxItems": settings.max_documents}
         if name in ("truncation_direction", "truncation_side") and each.get("type") == "string":
             each["enum"] = ["Left", "Right", "left", "right"]
