@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import small_collection as small
+from random_checkpoints import weights_only
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "zoo-reranker-tiny"
 ENDS = {signal.SIGKILL: {-signal.SIGKILL}, signal.SIGTERM: {128 + signal.SIGTERM, -signal.SIGTERM}}
@@ -71,10 +72,7 @@ def _input(folder: Path) -> None:
     for number in range(4):
         part = rows[number * 60 : number * 60 + 60]
         (folder / "tables" / f"{number}.jsonl").write_text(small.json_lines(part), encoding="utf-8")
-    (folder / "checkpoint").mkdir()
-    for path in MODEL.glob("*.json"):
-        shutil.copy(path, folder / "checkpoint")
-    shutil.copy(MODEL / "model.safetensors", folder / "checkpoint")
+    weights_only(MODEL, folder / "checkpoint")
 
 
 def _kinds() -> dict[str, Callable[[Path, Path], list[str]]]:

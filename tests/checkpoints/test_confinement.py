@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Zoo
+from random_checkpoints import weights_only
 from zoo.checkpoints.files import weight_files
 from zoo.checkpoints.onnx_files import read_onnx
 from zoo.checkpoints.resolve import check_name
@@ -66,18 +67,10 @@ def test_a_manifest_that_says_something_twice_is_refused(planted: Path) -> None:
         manifest.read(planted)
 
 
+@pytest.mark.slow
 def test_a_planted_folder_of_weights_is_not_read(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
     """The cached graph borrows its weights; a manifest that says they lie elsewhere is not believed, even if sizes and names fit."""
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    for name in (
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "model.safetensors",
-    ):
-        (checkpoint / name).write_bytes((tiny / name).read_bytes())
+    checkpoint = weights_only(tiny, tmp_path / "checkpoint")
     words = ("run", str(checkpoint), "--mode", "single", "--json", "--target", "cpu")
     first = zoo(*words)
     assert first.exit_code == 0, first.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from elsewhere import elsewhere
+from random_checkpoints import weights_only
 from zoo.errors import ZooError
 from zoo.scoring import session_process
 from zoo.wording import ending
@@ -84,16 +85,7 @@ def test_valid_gives_the_same_files_and_goes_on_from_its_journal(tmp_path: Path)
 
 
 def test_an_export_without_torch_makes_the_same_file(tmp_path: Path, tiny: Path) -> None:
-    source = tmp_path / "checkpoint"
-    source.mkdir()
-    for name in (
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "model.safetensors",
-    ):
-        (source / name).write_bytes((tiny / name).read_bytes())
+    source = weights_only(tiny, tmp_path / "checkpoint")
     env = elsewhere(tmp_path / "x")
     made = []
     for place in (None, {**env, "ZOO_HOME": str(tmp_path / "other-home")}):
