@@ -103,29 +103,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--only", choices=list(_kinds()), help="kill runs of one kind alone")
     asked = parser.parse_args()
+    kinds = {name: words for name, words in _kinds().items() if asked.only in (None, name)}
     source, kills, faults, chains = random.Random(asked.seed), {"SIGKILL": 0, "SIGTERM": 0}, [], 0
     with tempfile.TemporaryDirectory(prefix="zoo-kills-") as given:
         root = Path(given)
         (root / "input").mkdir()
         _input(root / "input")
         sound: dict[str, tuple[dict[str, bytes], float]] = {}
-        for name, words in _kinds().items():
+        for name, words in kinds.items():
             (root / name).mkdir()
             code, errors, _ = _run(words(root / "input", root / name), root / "home" / name)
             assert code == 0, errors
-            shutil.rmtree(root / "home")
+            shutil.rmtree(root / "home", ignore_errors=True)
             (root / f"{name}-again").mkdir()
             code, errors, seconds = _run(words(root / "input", root / f"{name}-again"), root / "home" / name)
             assert _content(root / name) == _content(root / f"{name}-again") != {}, f"{name} is not repeatable"
             sound[name] = _content(root / name), seconds
         while sum(kills.values()) < asked.kills:
-            name = list(_kinds())[chains % len(_kinds())]
-            words, (expected, seconds) = _kinds()[name], sound[name]
+            name = list(kinds)[chains % len(kinds)]
+            words, (expected, seconds) = kinds[name], sound[name]
             output, home = root / "out" / str(chains), root / "home" / str(chains)
             output.mkdir(parents=True)
             chain = []
-            for _ in range(source.randrange(3, 7)):
+            for _ in range(min(source.randrange(3, 7), asked.kills - sum(kills.values()))):
                 number = source.choice([signal.SIGKILL, signal.SIGTERM])
                 code, errors, took = _run(words(root / "input", output), home, source.uniform(0.1, seconds), number)
                 if code == 0:  # it was faster
