@@ -89,6 +89,14 @@ def exported_only(source: Path, folder: Path) -> Path:
     return folder
 
 
+def weights_only(source: Path, folder: Path) -> Path:
+    """The checkpoint of ``source`` without its exported model: whoever runs it makes one."""
+    folder.mkdir(parents=True)
+    for path in (*source.glob("*.json"), source / "model.safetensors"):
+        shutil.copy(path, folder)
+    return folder
+
+
 def bert_folder(folder: Path, **config: object) -> Path:
     """A BERT tokenizer of a few hundred pieces, whose own settings differ from the defaults where ``config`` says so."""
     folder.mkdir(parents=True)

@@ -73,7 +73,10 @@ class ModuleHead:
 
     def _check(self) -> None:
         dense, classifier = read_object(self.dense / "config.json"), read_object(self.classifier / "config.json")
-        if dense.get("activation_function") not in ACTIVATIONS or classifier.get("activation_function") != IDENTITY:
+        if (
+            str(dense.get("activation_function")) not in ACTIVATIONS
+            or classifier.get("activation_function") != IDENTITY
+        ):
             raise InputError(self.folder / "modules.json", None, "has a head with activations other than GELU and none")
         if classifier.get("out_features") != 1:
             raise InputError(
@@ -179,8 +182,8 @@ def _pooling(config: Mapping[str, Any]) -> str:
         else [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     )
     known = {"cls": "cls", "pooling_mode_cls_token": "cls", "mean": "mean", "pooling_mode_mean_tokens": "mean"}
-    if len(on) != 1 or on[0] not in known:
+    if len(on) != 1 or str(on[0]) not in known:
         raise ZooError(
-            f"a pooling of {' and '.join(map(str, on)) or 'nothing'} is not known; it must be the first token's or the mean"
+            f"a pooling of {' and '.join(map(str, on)) or 'nothing':.200} is not known; it must be the first token's or the mean"
         )
     return known[str(on[0])]

@@ -128,7 +128,7 @@ class Config:
         if left:
             first = min(left)
             raise UnsupportedError(
-                f"config.json has the key '{first}' ({_json(self._values[first])}), which is not understood"
+                f"config.json has the key '{first:.100}' ({_json(self._values[first])}), which is not understood"
             )
 
     def _take(self, key: str, default: Any) -> Any:

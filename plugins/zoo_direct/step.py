@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,8 +178,8 @@ def _placed(source: Path, target: Path, *, link: bool) -> str:
     """Put a weights file beside the graph, by a hard link if that is wanted and possible."""
     if link:
         try:
-            os.link(source.resolve(), target)
-        except OSError:
+            target.hardlink_to(source.resolve())
+        except (OSError, NotImplementedError):  # the file system has none, or the whole system
             pass
         else:
             return "linked"

@@ -109,10 +109,12 @@ def _quantised(job: Job, *, signed: bool) -> dict[str, Any]:
 
 
 def limit_memory(limit: int) -> None:
-    """Bound what this process may allocate; 0 means unbounded."""
+    """Bound what this process may allocate, if the system can; 0 means unbounded."""
     if limit:
-        import resource
-
+        try:
+            import resource
+        except ImportError:  # Windows
+            return
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

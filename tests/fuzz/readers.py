@@ -350,7 +350,7 @@ def _manifest(folder: Path) -> None:
     damage(read(folder), folder, Digests(folder.parent / "digests.json"), fresh=True)
 
 
-def _written_manifest(folder: Path) -> None:
+def written_manifest(folder: Path) -> None:
     from zoo.checkpoints.digests import Digests
     from zoo.export.manifest import FORMAT, Borrowed, FileRecord, Manifest, write
     from zoo.types import StepReport
@@ -424,7 +424,7 @@ READERS: Mapping[str, Callable[[], Reader]] = {
     "onnx": lambda: Reader([_with_graph], _onnx, 300),
     "modules": lambda: Reader([_module_folder], _modules, 250),
     "journals": lambda: Reader([_written_journal], _journal, 500),
-    "manifests": lambda: Reader([_written_manifest], _manifest, 500),
+    "manifests": lambda: Reader([written_manifest], _manifest, 500),
     "digests": lambda: Reader([_file("digests.json", '{"/a/b": [1, 2, 3, 4, "x"]}')], _digests, 200),
     "bench-reports": lambda: Reader([_bench_report], _bench, 300),
     "options": lambda: Reader([_file("options.txt", "rows=3 share=0.25")], _option_words, 500),

@@ -46,7 +46,7 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / single]
         if (folder / index).is_file():
             return [folder / index, *_shards(folder / index)]
-        if files := sorted(folder.glob(pattern)):
+        if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
             return files
     raise ZooError(f"{folder} has no weights: neither *.safetensors nor pytorch_model.bin")
 

@@ -7,6 +7,7 @@ by name, with the way out.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from zoo.types import CheckpointOffer
 logger = logging.getLogger(__name__)
 
 HUB = "hf:"
-HUB_NAME = re.compile(r"hf:(?P<hub>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-BARE_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+HUB_NAME = re.compile(r"hf:(?!.*\.\.)(?P<hub>[A-Za-z0-9][\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
+BARE_HUB_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", re.ASCII)
 FEW = Requirements(
     files=("config.json",),
     optional_files=("README.md", "modules.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"),
@@ -201,7 +202,7 @@ def _is_path(name: str) -> bool:
 
 
 def _existing(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  # which leaves the home of a user who is not there as it is written
     if not path.exists():
         raise ZooError(f"there is no model card or folder {name}")
     if path.is_file() and path.suffix != ".toml":

@@ -120,7 +120,8 @@ def _copy(artifact: Artifact, checkpoint: Path, output: Path, *, link: bool) -> 
 def _link(path: Path, target: Path) -> None:
     try:
         target.hardlink_to(path)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        said = reason(error) if isinstance(error, OSError) else "this system has no hard links"
         raise ZooError(
-            f"{path} cannot be linked into another folder (`link`): {reason(error)}. Without it, the weights are copied"
+            f"{path} cannot be linked into another folder (`link`): {said}. Without it, the weights are copied"
         ) from error

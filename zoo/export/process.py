@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from zoo import errors
 from zoo.errors import NotInstalledError, ZooError
 from zoo.quiet_imports import SWITCHES
+from zoo.wording import ending
 
 logger = logging.getLogger("zoo.export")
 
@@ -94,7 +94,7 @@ def run(job: Job) -> dict[str, Any]:
         answer = json.loads(result_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         _refuse_full_disk(job)
-        raise StepError(f"'{job.name}' {_ending(code)}{_last_line(log_text)}") from None
+        raise StepError(f"'{job.name}' {ending(code)}, without a result{_last_line(log_text)}") from None
     if "error" in answer:
         _raise(answer, job)
     result: dict[str, Any] = answer
@@ -135,14 +135,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # a step may come from where this process found it
     }
-
-
-def _ending(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return "was killed, probably because memory ran out"
-    if code < 0:
-        return f"died of {signal.Signals(-code).name}"
-    return f"ended with code {code} and no result"
 
 
 def _last_line(text: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from zoo.checkpoints.digests import sha256
 from zoo.errors import ZooError
 from zoo.evaluation.journal import Journal
@@ -22,6 +24,7 @@ from zoo.multi.one_file import FileScores, Shown, score_file, write_file
 from zoo.multi.rows import Columns
 from zoo.multi.writers import OutputForm
 from zoo.reranker import Reranker
+from zoo.strict_json import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -190,10 +193,10 @@ class MultiRun:
 
     def _kept(self, done: Path, content: str, output: Path) -> FileResult | None:
         try:
-            known = json.loads(done.read_text(encoding="utf-8"))
+            known = read_object(done)
             same = known["run"] == self._key and known["input"] == content and output.is_file()
-            return FileResult(**{**known["result"], "status": "kept"}) if same else None
-        except (OSError, ValueError, TypeError, KeyError):
+            return msgspec.convert({**known["result"], "status": "kept"}, FileResult) if same else None
+        except (ZooError, OSError, ValueError, TypeError, KeyError):
             return None
 
 

@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -26,11 +25,15 @@ from typing import Any
 from zoo.errors import PluginError, ZooError
 from zoo.quiet_imports import SWITCHES
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
+from zoo.wording import ending
 
 logger = logging.getLogger(__name__)
 
 Opener = Callable[[Artifact, SessionOptions], Session]
 """Opens a session in a child process; it is pickled, so it is a function of a module or a partial of one."""
+
+HANDS_ON_DESCRIPTORS = os.name == "posix"
+"""Whether a child process can be given an open socket by its number: Windows has no such thing."""
 
 CLOSING_SECONDS = 10.0
 """A process that has not ended by itself so long after it was told to is killed."""
@@ -224,6 +227,11 @@ class SessionProcess:
 
 
 def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    if not HANDS_ON_DESCRIPTORS:
+        raise ZooError(
+            "this system does not give a process the connection that a session in it needs. Leave out `workers`, and choose a device "
+            "that computes in the same process"
+        )
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -248,10 +256,7 @@ def _is_open(descriptor: int) -> bool:
 def _cause(code: int | None) -> str:
     if code is None:
         return "it has closed the connection"
-    if code >= 0:
-        return f"it ended with exit code {code}"
-    memory = ", as the system does to processes that take too much memory" if code == -signal.SIGKILL else ""
-    return f"it was ended by {signal.Signals(-code).name}{memory}"
+    return f"it {ending(code)}"
 
 
 def portable(error: BaseException) -> BaseException:

@@ -91,13 +91,19 @@ class Server(uvicorn.Server):
             yield
             return
         signals = (signal.SIGTERM, signal.SIGINT)
+        before = {each: signal.getsignal(each) for each in signals}
         for each in signals:
-            loop.add_signal_handler(each, self.drain)
+            try:
+                loop.add_signal_handler(each, self.drain)
+            except NotImplementedError:  # the event loop of Windows
+                signal.signal(each, lambda number, frame: loop.call_soon_threadsafe(self.drain) and None)
         try:
             yield
         finally:
             for each in signals:
-                loop.remove_signal_handler(each)
+                with contextlib.suppress(NotImplementedError):
+                    loop.remove_signal_handler(each)
+                signal.signal(each, before[each])
 
 
 def listening(host: str, port: int) -> socket.socket:
