@@ -50,18 +50,15 @@ TARGET = os.environ.get("ZOO_TEST_TARGET", "")
 
 Zoo = Callable[..., Result]
 
-FAST = ("checkpoints", "export", "registry", "scoring", "tokens")
-"""Folders whose tests are marked ``fast``, but for those that are marked ``slow``."""
+FAST = ("checkpoints", "registry", "tokens", "test_contributing.py", "test_translations.py", "test_troubleshooting.py")
+"""Folders and files whose tests are marked ``fast``, but for those that are marked ``slow``: 50 s of CPU time together."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if (
-            item.path.parent.name in FAST
-            and item.path.parent.parent == ROOT / "tests"
-            and not item.get_closest_marker("slow")
-        ):
+        place = item.path.relative_to(ROOT / "tests").parts[0] if item.path.is_relative_to(ROOT / "tests") else ""
+        if place in FAST and not item.get_closest_marker("slow"):
             item.add_marker("fast")
 
 

@@ -61,6 +61,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, content: str, said: s
     assert str(tmp_path / "config.json") in str(caught.value)
 
 
+@pytest.mark.slow  # it imports transformers
 def test_the_list_of_families_whose_positions_count_from_the_padding_is_that_of_transformers() -> None:
     auto = pytest.importorskip("transformers.models.auto.modeling_auto", reason="the list is read in transformers")
     from transformers.models.auto.configuration_auto import model_type_to_module_name

@@ -53,6 +53,7 @@ def check(folder: Path, **config: Any) -> None:
         ), text
 
 
+@pytest.mark.slow  # it imports transformers
 @pytest.mark.parametrize("lower_in_file", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False}])
 @pytest.mark.parametrize(
