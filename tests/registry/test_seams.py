@@ -391,7 +391,7 @@ def test_a_device_whose_name_cannot_be_typed_is_refused() -> None:
         def zoo_devices(self) -> Iterable[Any]:
             return [Named()]
 
-    assert "'bad:name' cannot be typed after --target" in Catalogue.of(odd=Plugin()).plugins[0].error
+    assert "'bad:name' cannot be typed as a `device`" in Catalogue.of(odd=Plugin()).plugins[0].error
 
 
 def test_an_architecture_gets_its_card_its_limits_and_its_options() -> None:

@@ -166,7 +166,8 @@ class Builder:
         if self._pipeline.custom_exporter(asked):
             return False
         try:
-            return len(plan_of(self.steps, asked).steps) == 1
+            steps = plan_of(self.steps, asked).steps
+            return len(steps) == 1 and bool(steps[0].exporter)
         except ZooError:
             return False
 
