@@ -45,7 +45,7 @@ def test_the_batches_of_blocks_are_those_of_one_machine(rule: ShapeRule, rows: i
         ]
     assert len(cut) >= 2
     assert scores == whole
-    assert apart.shapes == together.shapes
+    assert sorted(apart.shapes) == sorted(together.shapes), "batches that run side by side begin in any order"
 
 
 def test_blocks_of_equal_pairs_have_equal_keys_and_others_do_not() -> None:

@@ -50,7 +50,7 @@ def test_chunks_fit_cover_everything_and_overlap() -> None:
 
 
 def test_a_query_that_leaves_no_room_says_what_to_do() -> None:
-    with pytest.raises(ZooError, match="--query-max-length"):
+    with pytest.raises(ZooError, match="lower `query_max_length`"):
         chunks("q " * 30, "w " * 40)
 
 
