@@ -27,7 +27,7 @@ MODEL = Path(__file__).resolve().parent.parent / "models" / "zoo-reranker-tiny"
 ENDS = {signal.SIGKILL: {-signal.SIGKILL}, signal.SIGTERM: {128 + signal.SIGTERM, -signal.SIGTERM}}
 """Exit codes. SIGTERM before Python has begun to run zoo ends it as it ends any process."""
 VARYING = ("report.json", "report.html", "journal.jsonl", "manifest.json")
-"""Hold times; journals are compared through what is made of them."""
+"""These, and the marks of finished files (.done), hold times; journals are compared through what is made of them."""
 
 
 def _run(
@@ -55,7 +55,7 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in VARYING and not path.name.endswith(".partial")
+        if path.is_file() and path.name not in VARYING and path.suffix not in (".partial", ".done")
     }
 
 
