@@ -29,6 +29,7 @@ def onnx_file(folder: Path) -> Path | None:
 
 
 def has_safetensors(folder: Path) -> bool:
+    """Whether the folder has weights as safetensors, in one file or in shards with their index."""
     return any(folder.glob(FORMS[0][2]))
 
 
