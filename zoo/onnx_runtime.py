@@ -21,16 +21,19 @@ def onnxruntime_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def onnxruntime_settings(threads: int, *, pack: bool = True) -> Any:
+def onnxruntime_settings(threads: int, *, pack: bool = True, join_int8: bool = True) -> Any:
     """``SessionOptions`` for sessions that compute on ``threads`` threads; the caller may change them. Raises ImportError.
 
-    Without ``pack``, weights are read where they are mapped, and not laid out anew in memory of the process's own.
+    Without ``pack``, weights are read where they are mapped, and not laid out anew in memory of the process's own. Without ``join_int8``,
+    weights in int8 are widened before they are used, as the graph says. Up to 1.23 at least, ONNX Runtime moves that behind the look-up of
+    a table and then refuses its own graph.
     """
     settings = import_onnxruntime().SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = QUIET
     settings.enable_mem_pattern = onnxruntime_version() >= RIGHT_MEMORY_PLANS
     settings.add_session_config_entry("session.disable_prepacking", "0" if pack else "1")
+    settings.add_session_config_entry("session.disable_quant_qdq", "0" if join_int8 else "1")
     return settings
 
 

@@ -102,7 +102,7 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
 
     # A hundred tokens are computed once: threads that spin while they wait, and weights laid out anew, cost more than they gain. At full
     # size this is 1.7 s of CPU in place of 3.0. MatMulNBits has another kernel for weights that are not laid out, so 8 bits keep theirs.
-    settings = onnxruntime_settings(usable_threads(), pack=job.weights_folder is None)
+    settings = onnxruntime_settings(usable_threads(), pack=job.weights_folder is None, join_int8=False)
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = open_onnxruntime(job.model, settings, job.weights_folder)
 

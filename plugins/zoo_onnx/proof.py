@@ -31,10 +31,7 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
 
 def open_session(model: Path) -> Any:
     """The file on the CPU, as a run would open it."""
-    settings = onnxruntime_settings(usable_threads())
-    # Up to 1.23 at least, ONNX Runtime moves the nodes of int8 weights over the lookup of a table and then refuses its own graph.
-    settings.add_session_config_entry("session.disable_quant_qdq", "1")
-    return open_onnxruntime(model, settings)
+    return open_onnxruntime(model, onnxruntime_settings(usable_threads(), join_int8=False))
 
 
 def vocabulary_of(model: Path, default: int = 2) -> int:

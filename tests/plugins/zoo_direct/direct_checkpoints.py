@@ -473,7 +473,7 @@ def open_session(model: bytes, folder: Path) -> Any:
     """A session of the graph written into the folder, which every version of ONNX Runtime resolves weights in."""
     place = folder / "written.onnx"
     place.write_bytes(model)
-    return open_onnxruntime(place, onnxruntime_settings(1))
+    return open_onnxruntime(place, onnxruntime_settings(1, join_int8=False))
 
 
 def misread(folder: Path, config: Config, change: Config) -> Path:
