@@ -6,6 +6,8 @@ import signal
 
 KILLED = -int(getattr(signal, "SIGKILL", 9))
 """The exit code of a process that the system ended."""
+NAMES = {int(each): each.name for each in signal.Signals}
+"""Names of signals; most real-time signals have none."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -18,4 +20,4 @@ def ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     memory = ", as the system does to processes that take too much memory" if code == KILLED else ""
-    return f"was ended by {signal.Signals(-code).name}{memory}"
+    return f"was ended by {NAMES.get(-code, f'signal {-code}')}{memory}"

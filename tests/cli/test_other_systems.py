@@ -107,3 +107,4 @@ def test_how_a_process_ended_is_told_in_words() -> None:
     assert ending(3) == "ended with exit code 3"
     assert ending(-9) == "was ended by SIGKILL, as the system does to processes that take too much memory"
     assert ending(-15) == "was ended by SIGTERM"
+    assert ending(-40) == "was ended by signal 40", "a real-time signal, which has no name of its own"
