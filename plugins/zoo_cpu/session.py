@@ -39,17 +39,21 @@ class CpuSession:
         return self._workers.submit(self._run, inputs, list(outputs or self._outputs))
 
     def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
-        session = self._session
-        if session is None:
-            raise ZooError("this session is closed")
-        feed = {
-            name: array.astype("int32") if self._types[name] == "tensor(int32)" else array
-            for name, array in inputs.items()
-        }
         options = import_onnxruntime().RunOptions()
-        self._running.add(options)
+        self._running.add(
+            options
+        )  # before the session is looked at, so that close ends this batch or it sees that it is closed
         try:
+            session = self._session
+            if session is None:
+                raise ZooError("this session is closed")
+            feed = {
+                name: array.astype("int32") if self._types[name] == "tensor(int32)" else array
+                for name, array in inputs.items()
+            }
             return dict(zip(outputs, session.run(outputs, feed, options), strict=True))
+        except ZooError:
+            raise
         except Exception as error:  # ONNX Runtime raises classes of its own that differ between versions
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise ZooError(f"ONNX Runtime failed on a batch ({shapes}): {error}") from error
