@@ -97,17 +97,16 @@ class ModuleHead:
         """The same model as one checkpoint below ``ZOO_HOME``, made once; without ``weights`` it has only the small files."""
         place = zoo_home() / "rebuilt" / f"{self.folder.name[:40]}-{self._key(weights=weights)}"
         if not place.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f"{place.name}.partial-", dir=place.parent))
             try:
-                self._write(aside, weights=weights)
-                aside.chmod(0o755)
-                aside.rename(place)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=f"{place.name}.partial-", dir=place.parent) as work:
+                    made = Path(work) / "checkpoint"
+                    made.mkdir()
+                    self._write(made, weights=weights)
+                    made.rename(place)
             except OSError as error:
                 if not place.is_dir():  # else another process was faster
                     raise ZooError(f"cannot write {place}: {error.strerror or error}") from error
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
         return replace(checkpoint, folder=place)
 
     def _key(self, *, weights: bool) -> str:
@@ -159,11 +158,18 @@ class ModuleHead:
                 bias = bias + (
                     last["linear.weight"].array().astype(np.float64) @ norm["norm.bias"].array().astype(np.float64)
                 )
+            folded = bias.astype(np.float32).reshape(1)
         except KeyError as error:
             raise InputError(
                 self.folder / "modules.json", None, f"names a module without the tensor {error}"
             ) from error
-        return {**made, "classifier.bias": Tensor.of(bias.astype(np.float32).reshape(1))}
+        except ValueError as error:
+            raise InputError(
+                self.folder / "modules.json",
+                None,
+                f"names modules whose tensors do not fit together: {error}. Fetch the repository again, whole",
+            ) from error
+        return {**made, "classifier.bias": Tensor.of(folded)}
 
 
 def _weights(folder: Path) -> Path:

@@ -102,3 +102,12 @@ def test_a_part_of_the_head_that_was_not_fetched_is_named(tmp_path: Path) -> Non
     (tmp_path / "part" / "3_LayerNorm" / "model.safetensors").unlink()
     with pytest.raises(ZooError, match=r"3_LayerNorm/model.safetensors: is missing"):
         opened(tmp_path / "part")
+
+
+def test_a_head_whose_parts_do_not_fit_together_is_refused_by_name(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    ettin(tmp_path / "odd")
+    numbers = {"norm.weight": np.ones(5, np.float32), "norm.bias": np.ones(5, np.float32)}
+    save_file(numbers, tmp_path / "odd" / "3_LayerNorm" / "model.safetensors")
+    with pytest.raises(ZooError, match=r"modules\.json: names modules whose tensors do not fit together"):
+        opened(tmp_path / "odd")
