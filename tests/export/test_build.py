@@ -212,6 +212,28 @@ def test_an_exporter_that_writes_elsewhere_is_refused(order: BuildRequest, tmp_p
     assert folders() == []
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_exporter_that_borrows_what_nobody_watches_is_refused(
+    elsewhere: bool, order: BuildRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "stray.bin").write_bytes(b"weights")
+    assert order.checkpoint
+    weights = order.checkpoint.folder / "model.safetensors"
+
+    class Borrower(Copier):
+        @hookimpl
+        def export(self, request: ExportRequest) -> Artifact:
+            made = super().export(request)
+            if elsewhere:
+                return replace(made, borrowed={weights.name: weights}, weights_folder=tmp_path)
+            return replace(made, borrowed={"stray.bin": tmp_path / "stray.bin"})
+
+    said = "not where the graph looks" if elsewhere else "not one of the files that the model is made from"
+    with pytest.raises(PluginError, match=said):
+        make(Borrower(), order)
+    assert folders() == []
+
+
 def test_two_that_ask_at_once_make_one(order: BuildRequest) -> None:
     entered, go_on = threading.Event(), threading.Event()
 

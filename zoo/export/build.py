@@ -140,7 +140,8 @@ class Builder:
                 logger.info("made %s in %.0f s", place, made.seconds)
                 entry = Entry(key=key, folder=place, manifest=made)
         artifact = self._usable(entry, inputs)
-        assert artifact
+        if artifact is None:
+            raise ZooError(f"{request.served_by} was moved while its model file was made: try again")
         return replace(artifact, origin=f"made now from {request.served_by}")
 
     def check(self, request: BuildRequest) -> None:
@@ -200,6 +201,7 @@ class Builder:
         if strange:
             raise PluginError(f"export left {', '.join(strange)} in its folder; an artifact is made of files only")
         own = [path for path in sorted(folder.iterdir()) if path.name not in made.borrowed]
+        borrowed = {name: _borrowed(name, path, inputs, made, digests) for name, path in made.borrowed.items()}
         for path in own:
             path.chmod(0o644)  # onnx writes external data for its owner alone
         return Manifest(
@@ -218,7 +220,7 @@ class Builder:
             precision=made.precision,
             graph=made.model.name,
             files={path.name: FileRecord.of(path, digests) for path in own},
-            borrowed={name: _borrowed(path, inputs, digests) for name, path in made.borrowed.items()},
+            borrowed=borrowed,
             weights_folder=str(made.weights_folder or ""),
             steps=list(made.steps),
             versions={"python": platform.python_version(), **made.versions},
@@ -271,8 +273,17 @@ def _itself(request: BuildRequest, folder: Path) -> Artifact:
     )
 
 
-def _borrowed(path: Path, inputs: Mapping[str, Path], digests: Digests) -> Borrowed:
-    known = next((name for name, place in inputs.items() if _same_file(path, place)), "")
+def _borrowed(name: str, path: Path, inputs: Mapping[str, Path], made: Artifact, digests: Digests) -> Borrowed:
+    """Raises PluginError if the file could change without the artifact being made again, or is another than the graph reads."""
+    known = next((name for name, place in inputs.items() if _same_file(path, place)), None)
+    if known is None:
+        raise PluginError(
+            f"export borrows weights from {path}, which is not one of the files that the model is made from ({', '.join(inputs)})"
+        )
+    if made.weights_folder and not _same_file(made.weights_folder / name, path):
+        raise PluginError(
+            f"export borrows weights from {path}, and that is not where the graph looks: {made.weights_folder}"
+        )
     return Borrowed(path=str(path), size=path.stat().st_size, sha256=digests.of(path), input=known)
 
 
