@@ -385,6 +385,21 @@ def test_a_step_that_dies_is_told_by_its_ending(tmp_path: Path) -> None:
         run(job)
 
 
+def test_what_a_plugins_own_kind_of_error_says_is_said_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_of_mine.py").write_text(
+        "from zoo.api import ZooError\n"
+        "class Mine(ZooError):\n    def __init__(self, one, two):\n        super().__init__(f'{one} lacks {two}')\n"
+        "def run(job):\n    raise Mine('config.json', 'a key')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = replace(_job(tmp_path / "job", model=tmp_path / "absent.onnx"), function="plugin_of_mine:run")
+    with pytest.raises(ZooError, match=r"^config\.json lacks a key$") as caught:
+        run(job)
+    assert not isinstance(caught.value, StepError), "a step that may fail has told its user something here"
+
+
 def test_a_step_that_fails_on_a_full_disk_says_that_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

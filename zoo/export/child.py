@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
+from zoo.errors import NotInstalledError, ZooError
 from zoo.export.process import Job
 from zoo.registry.participants import load_object
 
@@ -27,11 +29,14 @@ def main(job_text: str, result_path: str, parent: str) -> None:
     try:
         answer = {**_work(job), "seconds": round(time.monotonic() - started, 3), "peak_memory": peak_memory()}
     except Exception as error:  # whatever a library raises is reported to the parent, which decides
-        answer = {"error": str(error), "class": type(error).__name__, "errno": getattr(error, "errno", None)}
-        import traceback
-
+        answer = {"error": str(error), "kind": _kind(error), "errno": getattr(error, "errno", None)}
         traceback.print_exc()
     Path(result_path).write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _kind(error: Exception) -> str:
+    """The closest of the two classes that the parent raises again, else the error's own."""
+    return next((kind.__name__ for kind in (NotInstalledError, ZooError) if isinstance(error, kind)), type(error).__name__)
 
 
 def _work(job: Job) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo import errors
 from zoo.errors import NotInstalledError, ZooError
 from zoo.quiet_imports import SWITCHES
 from zoo.wording import ending
@@ -146,10 +145,10 @@ def _raise(answer: dict[str, Any], job: Job) -> None:
     if answer.get("errno") in (errno.ENOSPC, errno.EDQUOT):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     _refuse_full_disk(job)
-    known = getattr(errors, answer["class"], None)
-    if known is None:
-        raise StepError(f"'{job.name}' failed: {answer['class']}: {answer['error']}")
-    raise (NotInstalledError if known is NotInstalledError else ZooError)(answer["error"])
+    told = {kind.__name__: kind for kind in (NotInstalledError, ZooError)}.get(answer["kind"])
+    if told is None:
+        raise StepError(f"'{job.name}' failed: {': '.join(filter(None, [answer['kind'], answer['error']]))}")
+    raise told(answer["error"])
 
 
 def _refuse_full_disk(job: Job) -> None:
