@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from conftest import PANDA, Zoo
 from zoo.checks import bounds
 from zoo.checks.bounds import Check, card_checks, metric_checks, output_check, output_error, relative_difference
 from zoo.checks.compare import Variant, recommended
-from zoo.checks.device import golden_pairs
+from zoo.checks.device import _swaps, golden_pairs
 from zoo.errors import ScoreError
 from zoo.paths import bundled
 from zoo.registry.card import ModelCard, Reference
@@ -96,6 +98,23 @@ def test_the_golden_pairs_begin_with_the_demo_and_end_past_every_limit() -> None
     assert len(pairs[-1].passage) > 20_000
     assert any(not pair.passage for pair in pairs)
     assert any(not pair.query for pair in pairs)
+
+
+def test_pairs_in_another_order_are_counted_and_ties_are_not() -> None:
+    assert _swaps([3.0, 2.0, 1.0], [1.0, 2.0, 3.0]) == 3
+    assert _swaps([1.0, 1.0, 2.0], [2.0, 1.0, 1.0]) == 1
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        scores, reference = (list(map(float, random.integers(0, 9, 30))) for _ in range(2))
+        pairs = itertools.combinations(zip(scores, reference, strict=True), 2)
+        assert _swaps(scores, reference) == sum((a - c) * (b - d) < 0 for (a, b), (c, d) in pairs)
+
+
+def test_as_many_pairs_as_a_user_may_have_are_compared_at_once() -> None:
+    scores = np.random.default_rng(5).normal(size=(2, 30_000)).tolist()
+    started = time.process_time()
+    assert _swaps(*scores) > 0
+    assert time.process_time() - started < 5, "comparing each with each takes minutes"
 
 
 @pytest.fixture

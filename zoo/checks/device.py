@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -164,9 +165,9 @@ def _on_miniature(card: ModelCard) -> bool:
 
 def golden_pairs(data_path: str | None) -> list[Pair]:
     """The pairs of ``data_path``, or the bundled ones and one that is too long for any limit."""
-    source = read_pairs(data_path or str(bundled("datas") / PAIRS), BytesIO())
-    source.check()
-    pairs = [pair for record in source for pair in record.pairs]
+    with read_pairs(data_path or str(bundled("datas") / PAIRS), BytesIO()) as source:
+        source.check()
+        pairs = [pair for record in source for pair in record.pairs]
     if data_path is None:
         everything = " ".join(pair.passage for pair in pairs)
         pairs.append(Pair(pairs[1].query, " ".join([everything] * 20)))
@@ -254,5 +255,9 @@ def _report(
 
 def _swaps(scores: Sequence[float], reference: Sequence[float]) -> int:
     """How many times two pairs are in another order than the reference has them; a tie on either side does not count."""
-    count = range(len(scores))
-    return sum((scores[i] - scores[j]) * (reference[i] - reference[j]) < 0 for i in count for j in count if i < j)
+    passed: list[float] = []
+    count = 0
+    for _, score in sorted(zip(reference, scores, strict=True)):
+        count += len(passed) - bisect_right(passed, score)
+        insort(passed, score)
+    return count

@@ -36,7 +36,9 @@ def main(job_text: str, result_path: str, parent: str) -> None:
 
 def _kind(error: Exception) -> str:
     """The closest of the two classes that the parent raises again, else the error's own."""
-    return next((kind.__name__ for kind in (NotInstalledError, ZooError) if isinstance(error, kind)), type(error).__name__)
+    return next(
+        (kind.__name__ for kind in (NotInstalledError, ZooError) if isinstance(error, kind)), type(error).__name__
+    )
 
 
 def _work(job: Job) -> dict[str, Any]:
