@@ -135,6 +135,14 @@ def test_doctor_is_one_page_about_this_machine(zoo: Zoo, monkeypatch: pytest.Mon
         assert all(fact in page for fact in facts)
 
 
+def test_doctor_looks_at_the_cache_that_the_hubs_client_uses(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    sections = json.loads(zoo("doctor", "--offline", "--json").stdout)
+    assert sections["folders"]["Hugging Face cache"].startswith(str(tmp_path / "elsewhere"))
+
+
 def test_doctor_says_when_the_hub_cannot_be_reached(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from zoo import __version__
-from zoo.checkpoints.download import hub_endpoint
+from zoo.checkpoints.download import hub_cache, hub_endpoint
 from zoo.checkpoints.sources import is_offline
 from zoo.cpus import cgroup_quota, cpu_field, cpu_flags, usable_threads
 from zoo.files import reason
@@ -94,10 +94,7 @@ def _processor() -> dict[str, str]:
 
 
 def _folders() -> dict[str, str]:
-    places = {
-        "ZOO_HOME": zoo_home(),
-        "Hugging Face cache": Path(os.path.expanduser(os.environ.get("HF_HOME", "~/.cache/huggingface"))),  # noqa: PTH111  # as the hub client does, without a home too,
-    }
+    places = {"ZOO_HOME": zoo_home(), "Hugging Face cache": hub_cache()}
     return {name: f"{path} ({_space(path)})" for name, path in places.items()}
 
 
