@@ -19,13 +19,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from zoo.checkpoints.digests import Digests
-from zoo.checkpoints.files import float32_bytes, has_pickled, has_safetensors, model_files, onnx_file, weight_files
-from zoo.errors import InputError, NotInstalledError, PluginError, ZooError
+from zoo.checkpoints.files import float32_bytes, model_files, weight_files
+from zoo.errors import PluginError, ZooError
 from zoo.export import manifest
 from zoo.export.manifest import Borrowed, FileRecord, Manifest
 from zoo.export.modules import runtime_version
 from zoo.export.run_steps import Plan, plan_of
-from zoo.export.steps import EXPORT, Steps, space_needed
+from zoo.export.steps import Steps, space_needed
 from zoo.export.store import Entry, Store
 from zoo.registry.stages import Pipeline
 from zoo.types import Artifact, Checkpoint, ExportRequest, Head, Precision
@@ -74,68 +74,26 @@ class Builder:
     """Finds artifacts in the store, or has them made."""
 
     def __init__(self, pipeline: Pipeline, steps: Steps, store: Store | None = None) -> None:
-        self._pipeline, self.steps, self._store = pipeline, steps, store or Store()
-
-    def obtain(self, request: BuildRequest) -> Artifact:
-        """The checkpoint itself for a recipe of no steps; the file inside it if that is what the recipe asks for; else a made one."""
-        folder = request.checkpoint.folder if request.checkpoint and not request.source else None
-        if folder and not request.recipe:
-            return _itself(request, folder)
-        exported = onnx_file(folder) if folder else None
-        if folder is None or exported is None:
-            return self.make(request)
-        steps = tuple(name for name in self.steps.named(request.recipe) if name != EXPORT)
-        has_weights = has_safetensors(folder) or has_pickled(folder)
-        written = _written_by_zoo(exported)
-        done = tuple(name for name in self.steps.named(written.recipe) if name != EXPORT) if written else None
-        if written and (fault := self._changed(folder)):
-            fault = f"{exported} is not as it was when it was proven: {fault}"
-            if not has_weights:
-                raise ZooError(f"{fault}. Export it again, or fetch it again from where it came from")
-            logger.warning("%s. Making it again from the weights", fault)
-            return self.make(request)
-        if written and (written.precision, done) == (request.precision, steps):
-            steps = ()
-        elif written and written.precision != "fp32":
-            if not has_weights:
-                raise ZooError(
-                    f"{exported} was made for {written.precision} by {', '.join(written.recipe)}, and {request.precision} takes "
-                    f"{', '.join(request.recipe)} on this machine; to make that, {folder} needs its weights, model.safetensors"
-                )
-            return self.make(request)  # it was made for another purpose; the weights decide
-        elif self.steps.only_faster(steps):
-            steps = ()  # a file that is there is run at once
-        if steps and has_weights and self._exporter_does_all(request):
-            return self.make(request)
-        if steps and self._possible(steps):
-            return self.make(replace(request, source=exported, recipe=steps))
-        origin = f"in the checkpoint, {request.served_by}"
-        made = self.steps.precision_made(request.recipe, request.precision)
-        return Artifact(model=exported, precision=made, origin=origin, head=request.head)
+        self._pipeline, self.steps, self.store = pipeline, steps, store or Store()
 
     def make(self, request: BuildRequest) -> Artifact:
         """The artifact of ``request``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
-        store, steps = self._store, self.steps
+        store, steps = self.store, self.steps
         request = replace(
             request,
             recipe=steps.named(request.recipe),
             precision=steps.precision_made(request.recipe, request.precision),
         )
         inputs = request.inputs()
-        asked = request.for_hook(store.root)
-        custom = self._pipeline.custom_exporter(asked)
-        if not custom:
-            steps.check(request.recipe, from_file=request.source is not None)
-        plan = Plan(()) if custom else plan_of(steps, asked)
-        key = _key(request, {name: store.digests.of(path) for name, path in inputs.items()}, plan, custom)
+        plan = self.plan(request)
+        key = _key(request, {name: store.digests.of(path) for name, path in inputs.items()}, plan)
         if found := self._usable(store.find(key), inputs):
             return found
         with store.locked(key):
             if found := self._usable(store.find(key), inputs, quiet=True):
                 return found
             with store.filling(key, self._space(request, inputs, plan)) as folder:
-                exporter = custom or next((step.exporter for step in plan.steps if step.exporter), "")
-                made = self._export(request, folder, key, inputs, exporter)
+                made = self._export(request, folder, key, inputs, plan.exporter)
                 place = store.publish(made, folder)
                 logger.info("made %s in %.0f s", place, made.seconds)
                 entry = Entry(key=key, folder=place, manifest=made)
@@ -146,41 +104,17 @@ class Builder:
 
     def check(self, request: BuildRequest) -> None:
         """Raises ZooError if it is known already that ``make`` could not do this: before gigabytes are fetched for it."""
-        asked = request.for_hook(self._store.root)
-        if not request.recipe or self._pipeline.custom_exporter(asked):
-            return
+        plan = self.plan(request) if request.recipe else None
+        if plan and not plan.custom:
+            self.steps.check_modules([name for name in request.recipe if name not in plan.covered])
+
+    def plan(self, request: BuildRequest) -> Plan:
+        """Who makes the file. Raises ZooError if nobody can."""
+        asked = request.for_hook(self.store.root)
+        if custom := self._pipeline.custom_exporter(asked):
+            return Plan((), custom=custom)
         self.steps.check(request.recipe, from_file=request.source is not None)
-        plan = plan_of(self.steps, asked)
-        self.steps.check_modules([name for name in request.recipe if name not in plan.covered])
-
-    def _changed(self, folder: Path) -> str:
-        """What differs between an exported folder and the manifest in it; one of another version of zoo is believed."""
-        try:
-            found = manifest.read(folder)
-        except InputError:
-            return ""
-        return manifest.changed(found, folder, self._store.digests)
-
-    def _exporter_does_all(self, request: BuildRequest) -> bool:
-        """Whether an exporter makes the whole recipe from the weights by itself: that takes no other package, and no detour."""
-        asked = request.for_hook(self._store.root)
-        if self._pipeline.custom_exporter(asked):
-            return False
-        try:
-            steps = plan_of(self.steps, asked).steps
-            return len(steps) == 1 and bool(steps[0].exporter)
-        except ZooError:
-            return False
-
-    def _possible(self, steps: tuple[str, ...]) -> bool:
-        try:
-            self.steps.check_modules(steps)
-        except NotInstalledError as error:
-            if self.steps.for_file(steps):
-                raise
-            logger.info("the model file is used as it is, without %s: %s", " and ".join(steps), error)
-            return False
-        return True
+        return plan_of(self.steps, asked)
 
     def _space(self, request: BuildRequest, inputs: Mapping[str, Path], plan: Plan) -> int:
         size = sum(path.stat().st_size for path in inputs.values())
@@ -191,7 +125,7 @@ class Builder:
         self, request: BuildRequest, folder: Path, key: str, inputs: Mapping[str, Path], exporter: str
     ) -> Manifest:
         """Have the hook fill ``folder``, and describe what it did."""
-        started, digests = time.monotonic(), self._store.digests
+        started, digests = time.monotonic(), self.store.digests
         made = self._pipeline.export(request.for_hook(folder))
         if made.model.parent != folder or not made.model.is_file():
             raise PluginError(
@@ -261,18 +195,6 @@ class Builder:
         )
 
 
-def _itself(request: BuildRequest, folder: Path) -> Artifact:
-    if not has_safetensors(folder):
-        raise ZooError(f"{folder} has no *.safetensors, and the device opens the checkpoint itself")
-    return Artifact(
-        model=folder,
-        is_checkpoint=True,
-        precision=request.precision,
-        origin=f"the checkpoint, {request.served_by}",
-        head=request.head,
-    )
-
-
 def _borrowed(name: str, path: Path, inputs: Mapping[str, Path], made: Artifact, digests: Digests) -> Borrowed:
     """Raises PluginError if the file could change without the artifact being made again, or is another than the graph reads."""
     known = next((name for name, place in inputs.items() if _same_file(path, place)), None)
@@ -294,10 +216,10 @@ def _same_file(path: Path, other: Path | None) -> bool:
         return False
 
 
-def _key(request: BuildRequest, digests: Mapping[str, str], plan: Plan, custom: str) -> str:
+def _key(request: BuildRequest, digests: Mapping[str, str], plan: Plan) -> str:
     """A readable name and 16 hexadecimal digits over everything that decides the content."""
     options = {name: value for name, value in request.options.items() if name not in NO_PART_OF_KEY}
-    steps = [custom] if custom else [(step.name, step.exporter, step.version) for step in plan.steps]
+    steps = [plan.custom] if plan.custom else [(step.name, step.exporter, step.version) for step in plan.steps]
     head = sorted(request.head.items())
     parts = [
         manifest.FORMAT,
@@ -313,11 +235,3 @@ def _key(request: BuildRequest, digests: Mapping[str, str], plan: Plan, custom: 
         parts.append(runtime_version())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', request.name)}-{request.precision}-{digest[:16]}"
-
-
-def _written_by_zoo(exported: Path) -> manifest.Written | None:
-    """The manifest beside an exported file, if ``zoo export`` wrote it."""
-    try:
-        return manifest.read_any(exported.parent)
-    except InputError:
-        return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from zoo.checkpoints.files import TOKENIZER_FILES, has_pickled, has_safetensors, onnx_file
 from zoo.errors import ZooError
 from zoo.export.build import BuildRequest
+from zoo.export.obtain import obtain
 from zoo.export.prepare import Preparation
 from zoo.export.steps import EXPORT
 from zoo.files import reason, resolved
@@ -52,7 +53,7 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
         request, folder = prepared.request, prepared.checkpoint.folder
         if not (has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))):
             request = _from_file(request, folder)
-        artifact = prepared.builder.obtain(request) if not request.recipe else prepared.builder.make(request)
+        artifact = prepared.builder.make(request) if request.recipe else obtain(prepared.builder, request)
         return _copy(artifact, folder, settings.output, link=settings.link) if settings.output else artifact
 
 

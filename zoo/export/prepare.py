@@ -16,6 +16,7 @@ from zoo.checkpoints.resolve import resolve
 from zoo.checkpoints.sources import CheckpointRequest, find_checkpoint
 from zoo.errors import ZooError, broke_off
 from zoo.export.build import Builder, BuildRequest
+from zoo.export.obtain import obtain
 from zoo.export.run_steps import DefaultExport
 from zoo.export.steps import Steps
 from zoo.registry.architecture import Architecture, ArchitectureFactory, Requirements
@@ -53,10 +54,9 @@ class Prepared:
     def artifact(self, ckpt: Path | None = None) -> Artifact:
         """What the device is to open: ``ckpt`` with the steps its precision needs, else what the checkpoint gives."""
         if ckpt is None:
-            artifact = self.builder.obtain(self.request)
-            if (
-                artifact.model.suffix == ".onnx" and not artifact.steps
-            ):  # it came with the checkpoint; steps prove what they make
+            artifact = obtain(self.builder, self.request)
+            # What came with the checkpoint has not been read yet; steps prove what they make.
+            if artifact.model.suffix == ".onnx" and not artifact.steps:
                 read_onnx(artifact.model)
             return artifact
         if ckpt.suffix == ".onnx":

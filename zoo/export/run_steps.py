@@ -36,10 +36,19 @@ class DefaultExport:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps that are done, in order, and those of the recipe that the exporter does itself."""
+    """The steps that are done, in order, and those of the recipe that the exporter does itself.
+
+    ``custom`` is the plugin that makes the file in place of all steps, if there is one.
+    """
 
     steps: tuple[Step, ...]
     covered: tuple[str, ...] = ()
+    custom: str = ""
+
+    @property
+    def exporter(self) -> str:
+        """Who makes the file of the checkpoint; empty if the steps start from a file."""
+        return self.custom or next((step.exporter for step in self.steps if step.exporter), "")
 
 
 def plan_of(steps: Steps, request: ExportRequest) -> Plan:
@@ -88,9 +97,8 @@ class Recipe:
             self._do(step, self._work / f"{number}-{step.name}")
         if file.model is None:
             raise PluginError(f"the recipe {', '.join(request.recipe)} makes no model file")
-        if (
-            file.model == request.source
-        ):  # every step was left out; a copy, so that they are not tried again on every run
+        if file.model == request.source:
+            # Every step was left out; a copy is kept, so that they are not tried again on every run.
             for path in model_files(request.source):
                 shutil.copyfile(path, request.folder / path.name)
         else:
