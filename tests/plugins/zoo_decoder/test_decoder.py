@@ -84,7 +84,7 @@ def test_a_length_that_the_template_fills_is_refused_before_anything_runs(folder
 def test_a_card_without_a_template_is_refused(folder: Path, tmp_path: Path) -> None:
     card = tmp_path / "bare.toml"
     card.write_text(
-        f"description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 99\nbundled = '{folder}'\n"
+        "description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 99\n"
     )
     with pytest.raises(ZooError, match="'bare' is a language model, and no template says what to ask it"):
         opened(str(card), folder, max_length=90)
