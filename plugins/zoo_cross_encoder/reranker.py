@@ -16,7 +16,6 @@ from zoo.api import (
     ModelConfig,
     Pair,
     Requirements,
-    ScoreError,
     Scores,
     Tensors,
     ZooError,
@@ -78,11 +77,7 @@ class CrossEncoder(Architecture):
         max_length, query_max_length = self.max_length, self.query_max_length
         config = read_config(checkpoint.folder)
         _check_head(checkpoint.folder, config)
-        limit = min(card.max_length, config.position_limit)
-        if max_length > limit:
-            raise ZooError(
-                f"a length of {max_length} is more than '{card.name}' can read ({limit} tokens): use a `max_length` of {limit} or less"
-            )
+        self.check_length(config.position_limit)
         self._told = False
         self.tokenizer = PairTokenizer(
             checkpoint.folder, config, max_length=max_length, query_max_length=query_max_length
@@ -97,14 +92,7 @@ class CrossEncoder(Architecture):
 
     @hookimpl
     def postprocess(self, outputs: Tensors) -> Scores:
-        logits = outputs.get("logits", next(iter(outputs.values())))
-        if logits.ndim != 2 or logits.shape[1] != 1:
-            raise ScoreError(
-                f"the model gives outputs of shape {tuple(logits.shape)}; a reranker gives one logit a pair, shape (rows, 1). "
-                "Export it for text-classification with one label."
-            )
-        scores: Scores = logits[:, 0].astype("float32")
-        return scores
+        return self.one_logit(outputs, "Export it for text-classification with one label")
 
 
 def _check_head(folder: Path, config: ModelConfig) -> None:

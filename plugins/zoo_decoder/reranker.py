@@ -17,7 +17,6 @@ from zoo.api import (
     ModelCard,
     Option,
     Pair,
-    ScoreError,
     Scores,
     Session,
     Tensors,
@@ -74,12 +73,7 @@ class Decoder(Architecture):
                 f"'{card.name}' is a language model, and no template says what to ask it (without the one it was trained with it ranks "
                 "almost at random): set 'template' in [options] of its card"
             )
-        limit = min(card.max_length, config.position_limit)
-        if self.max_length > limit:
-            raise ZooError(
-                f"a length of {self.max_length} is more than '{card.name}' can read ({limit} tokens): "
-                f"use a `max_length` of {limit} or less"
-            )
+        self.check_length(config.position_limit)
         self.tokenizer = PromptTokenizer(
             checkpoint.folder,
             config,
@@ -133,14 +127,7 @@ class Decoder(Architecture):
 
     @hookimpl
     def postprocess(self, outputs: Tensors) -> Scores:
-        logits = outputs.get("logits", next(iter(outputs.values())))
-        if logits.ndim != 2 or logits.shape[1] != 1:
-            raise ScoreError(
-                f"the model gives outputs of shape {tuple(logits.shape)}; a reranker gives one logit a pair, shape (rows, 1). "
-                "The model file must hold the folded head that the card's options decide"
-            )
-        scores: Scores = logits[:, 0].astype("float32")
-        return scores
+        return self.one_logit(outputs, "The model file must hold the folded head that the card's options decide")
 
     def _read_head(self) -> dict[str, str | int | None]:
         positive, negative = self.chosen.get("positive"), self.chosen.get("negative")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -34,6 +35,7 @@ from zoo.api import (
     Precision,
     PrecisionInfo,
     Requirements,
+    ScoreError,
     Scores,
     Session,
     SessionOptions,
@@ -402,3 +404,20 @@ def test_an_architecture_gets_its_card_its_limits_and_its_options() -> None:
         card, Checkpoint(folder=Path(), served_by="x"), max_length=7, query_max_length=3, options={"weight": "1"}
     )
     assert (model.card, model.max_length, model.query_max_length, dict(model.chosen)) == (card, 7, 3, {"weight": "1"})
+
+
+def test_an_architecture_of_one_output_has_its_scores_and_its_length_checked() -> None:
+    logits = np.array([[1.5], [-2.0]], dtype=np.float16)
+    for name in ("logits", "score"):
+        scores = Architecture.one_logit({name: logits}, "Try another")
+        assert (scores.dtype, scores.tolist()) == (np.float32, [1.5, -2.0])
+    with pytest.raises(ScoreError, match=r"shape \(2, 3\).*Try another$"):
+        Architecture.one_logit({"logits": np.zeros((2, 3))}, "Try another")
+    card: Any = SimpleNamespace(name="short", max_length=512)
+    checkpoint = Checkpoint(folder=Path(), served_by="a test")
+    opened = Architecture(card, checkpoint, max_length=128, query_max_length=64)
+    opened.check_length(128)
+    with pytest.raises(
+        ZooError, match=r"a length of 128 is more than 'short' can read \(64 tokens\): use a `max_length` of 64 or less"
+    ):
+        opened.check_length(64)

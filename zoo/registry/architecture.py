@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zoo.errors import ScoreError, ZooError
 from zoo.options import Option
 from zoo.registry.markers import PROJECT, STAGES
-from zoo.types import Checkpoint, CheckpointOffer, Head
+from zoo.types import Checkpoint, CheckpointOffer, Head, Scores, Tensors
 
 if TYPE_CHECKING:
     from zoo.registry.card import ModelCard
@@ -91,6 +92,29 @@ class Architecture:
         ``weights`` False: only the small files are there, and only they are wanted. It writes outside ``checkpoint.folder``.
         """
         return checkpoint
+
+    def check_length(self, positions: int) -> None:
+        """Raises ZooError if ``max_length`` is more than the card allows, or more tokens than the ``positions`` that the model has."""
+        limit = min(self.card.max_length, positions)
+        if self.max_length > limit:
+            raise ZooError(
+                f"a length of {self.max_length} is more than '{self.card.name}' can read ({limit} tokens): "
+                f"use a `max_length` of {limit} or less"
+            )
+
+    @staticmethod
+    def one_logit(outputs: Tensors, remedy: str) -> Scores:
+        """For ``postprocess``: the output ``logits`` (rows, 1), or the only one there is, as scores of shape (rows,).
+
+        Raises ScoreError, which ends in ``remedy``, if the output has another shape.
+        """
+        logits = outputs.get("logits", next(iter(outputs.values())))
+        if logits.ndim != 2 or logits.shape[1] != 1:
+            raise ScoreError(
+                f"the model gives outputs of shape {tuple(logits.shape)}; a reranker gives one logit a pair, shape (rows, 1). {remedy}"
+            )
+        scores: Scores = logits[:, 0].astype("float32")
+        return scores
 
     def close(self) -> None:
         """Release what the object holds; called once, after its last stage."""
