@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from zoo.options import Option as Option
     from zoo.paths import bundled as bundled
     from zoo.paths import zoo_home as zoo_home
+    from zoo.quiet_imports import environment as environment
     from zoo.quiet_imports import import_onnxruntime as import_onnxruntime
     from zoo.quiet_imports import import_openvino as import_openvino
     from zoo.registry.architecture import Architecture as Architecture
@@ -94,7 +95,7 @@ _PLACES = {
     "zoo.onnx_runtime": ("onnxruntime_settings", "onnxruntime_version", "open_onnxruntime"),
     "zoo.options": ("Option",),
     "zoo.paths": ("bundled", "zoo_home"),
-    "zoo.quiet_imports": ("import_onnxruntime", "import_openvino"),
+    "zoo.quiet_imports": ("environment", "import_onnxruntime", "import_openvino"),
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),

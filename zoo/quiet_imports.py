@@ -17,24 +17,23 @@ _lock = Lock()
 
 
 @contextlib.contextmanager
-def switches() -> Iterator[None]:
-    """Set ``SWITCHES`` for the block, and leave the environment as it was."""
-    with _lock:
-        before = {name: os.environ.get(name) for name in SWITCHES}
-        os.environ.update(SWITCHES)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, and put back what they were. Other threads see them too."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def import_onnxruntime() -> Any:
     """The module ``onnxruntime``, which then reports its use to nobody. Raises ImportError."""
-    with switches():
+    with _lock, environment(SWITCHES):
         import onnxruntime
 
     return onnxruntime

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from zoo.api import Artifact, ChildSettings, Processes, Session, SessionOptions, ZooError
+from zoo.api import Artifact, ChildSettings, Processes, Session, SessionOptions, ZooError, environment
 from zoo_sdaa.choose_cards import ChosenCard, choose_cards
 from zoo_sdaa.engine_shapes import rows_asked
 from zoo_sdaa.load_engine import load_engine
@@ -90,25 +89,10 @@ def _open_here(cards: Sequence[ChosenCard], artifact: Artifact, options: Session
     if len(cards) > 1:
         raise ZooError("the device option process=no takes one card: several need a process each")
     with ExitStack() as stack:
-        stack.enter_context(_environment(cards[0].environment))
+        stack.enter_context(environment(cards[0].environment))
         session = open_card(cards[0].name, artifact, options)
         session.on_close = stack.pop_all().close
     return session
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put back what they were."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _check_equal(cards: Sequence[ChosenCard]) -> None:
