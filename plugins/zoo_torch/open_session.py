@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.api import Artifact, Precision, SessionOptions, ZooError, float32_bytes, usable_threads
+from zoo.api import Artifact, Precision, SessionOptions, ZooError, float32_bytes, read_object, usable_threads
 from zoo_torch import budget, families, modernbert
 from zoo_torch.executors import CpuExecutor, CudaExecutor, Executor
 from zoo_torch.families import NotPackable
@@ -21,7 +21,7 @@ from zoo_torch.model import Model
 from zoo_torch.modernbert_shape import shape_of as shape_of_modernbert
 from zoo_torch.options import TorchOptions
 from zoo_torch.session import TorchSession
-from zoo_torch.weights import Weights, read_config, safetensors_files
+from zoo_torch.weights import Weights, safetensors_files
 
 logger = logging.getLogger("zoo.torch")
 
@@ -36,7 +36,7 @@ def open_on(where: str, artifact: Artifact, options: SessionOptions) -> TorchSes
     device = torch.device(where)
     name = "torch" if device.type == "cpu" else where
     folder, files = safetensors_files(artifact.model)
-    config = read_config(folder)
+    config = read_object(folder / "config.json")
     if options.precision not in DTYPES:
         raise ZooError(f"{name} does not run in {options.precision}; it runs in {', '.join(DTYPES)}")
     dtype = DTYPES[options.precision]
@@ -86,8 +86,10 @@ def _load(
             return model
     except NotPackable as error:
         reason = str(error)
-    except (TypeError, ValueError) as error:
-        raise ZooError(f"{folder}/config.json has a value that cannot be read: {error}") from error
+    except KeyError as error:
+        raise ZooError(f"{folder}/config.json lacks the key {error}: fetch it again from where it came from") from error
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise ZooError(f"{folder}/config.json has a value that makes no sense: {error}") from error
     from zoo_torch import transformers_model
 
     _, own = safetensors_files(folder)

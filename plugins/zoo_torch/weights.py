@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,17 +126,3 @@ def safetensors_files(model: Path) -> tuple[Path, list[Path]]:
             f"{model} is not a safetensors file: this device opens a checkpoint (config.json and *.safetensors)"
         )
     return model.parent, [model]
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json``. Raises ZooError when it is missing or not an object."""
-    path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(path, None, f"is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(path, None, "must hold a JSON object")
-    return content

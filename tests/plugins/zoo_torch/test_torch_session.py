@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 import weakref
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import families
 from torch_checkpoints import make, make_batch, open_session, row_by_row, score
 from zoo.errors import ZooError
-from zoo.types import Tensors
+from zoo.strict_json import read_object
+from zoo.types import Artifact, SessionOptions, Tensors
 
 torch = pytest.importorskip("torch", reason="the device 'torch' needs torch")
 pytest.importorskip("safetensors", reason="the device 'torch' needs safetensors")
@@ -412,10 +415,10 @@ def test_what_is_asked_of_torch_cuda_is_there() -> None:
 def test_a_session_on_a_pretended_card_scores_as_on_the_cpu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from zoo_torch.families import build, shape_of
     from zoo_torch.kernels import choose_kernels
-    from zoo_torch.weights import Weights, read_config
+    from zoo_torch.weights import Weights
 
     reference = make("xlm-roberta", tmp_path)
-    config = read_config(tmp_path)
+    config = read_object(tmp_path / "config.json")
     cpu = torch.device("cpu")
     with Weights([tmp_path / "model.safetensors"], cpu, torch.float32) as weights:
         kernels = choose_kernels(
@@ -431,3 +434,25 @@ def test_a_session_on_a_pretended_card_scores_as_on_the_cpu(tmp_path: Path, capl
             expected = row_by_row(reference, inputs, session.input_names)
             np.testing.assert_allclose(future.result(60)["logits"][:, 0], expected, atol=1e-5, rtol=0)
     assert not caplog.records
+
+
+@families.TORCH_JIT
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("xlm-roberta", {"num_attention_heads": 0}),
+        ("xlm-roberta", {"vocab_size": None}),
+        ("modernbert", {"global_attn_every_n_layers": 0, "layer_types": None}),
+        ("modernbert", {"rope_parameters": ["full_attention"]}),
+        ("bert", {"num_hidden_layers": float("inf")}),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_named(tmp_path: Path, family: str, change: dict[str, Any]) -> None:
+    families.make(tmp_path, family)
+    path = tmp_path / "config.json"
+    changed = {**json.loads(path.read_text(encoding="utf-8")), **change}
+    path.write_text(json.dumps({key: value for key, value in changed.items() if value is not None}), encoding="utf-8")
+    artifact = Artifact(model=tmp_path, precision="fp32", origin="a test", is_checkpoint=True)
+    options = SessionOptions(precision="fp32", batch_size=None, max_length=32)
+    with pytest.raises(ZooError, match=r"config\.json"):
+        TorchDevice().open(artifact, options)
