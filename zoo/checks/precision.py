@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from zoo.errors import ZooError
 from zoo.evaluation import metrics
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.rerank import collect, rerank
+from zoo.export.modules import versions
 from zoo.precision import Quality, Report
 from zoo.registry.catalogue import Catalogue
 from zoo.reranker import Reranker
@@ -27,6 +26,9 @@ from zoo.statistics import spearman
 from zoo.types import Artifact, Precision, Run
 
 logger = logging.getLogger(__name__)
+
+RUNTIMES = ("onnxruntime", "openvino")
+"""What may have computed the scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -
         ],
         max_length=opened.max_length,
         details=opened.device_details(),
-        versions={"zoo": zoo.__version__, **_runtimes()},
+        versions={"zoo": zoo.__version__, **versions(RUNTIMES)},
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     path = precisions.keep(report)
@@ -105,12 +107,3 @@ def _compared(
         seconds_fp32=round(seconds_before, 2),
         seconds=round(seconds, 2),
     )
-
-
-def _runtimes() -> dict[str, str]:
-    """Versions of what may have computed the scores."""
-    found = {}
-    for name in ("onnxruntime", "openvino"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

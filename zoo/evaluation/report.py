@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import zoo
@@ -13,6 +12,7 @@ from zoo.cpus import usable_threads
 from zoo.evaluation.metrics import MAIN, PLACES
 from zoo.evaluation.rerank import Result, improvement, overall
 from zoo.evaluation.timing import BatchTime, Timing
+from zoo.export.modules import versions
 from zoo.scoring.scorer import RunStats
 from zoo.statistics import PairedTest
 
@@ -44,7 +44,7 @@ def document(
         "padding_ratio": round(stats.padding_ratio, PLACES),
         "timing": asdict(timing),
         "slowest_batches": [asdict(batch) for batch in sorted(batches, key=lambda b: -b.seconds)[:10]],
-        "versions": {"zoo": zoo.__version__, "python": platform.python_version(), **_versions()},
+        "versions": {"zoo": zoo.__version__, "python": platform.python_version(), **versions(PACKAGES)},
         "plugins": dict(plugins),
         "device": dict(device),
         "host": {"platform": platform.platform(), "machine": platform.machine(), "threads": usable_threads()},
@@ -99,13 +99,3 @@ def _verdict(test: PairedTest) -> dict[str, Any]:
         "high": None if interval is None else round(interval.high, PLACES),
         "p": test.p,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
