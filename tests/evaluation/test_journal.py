@@ -134,6 +134,22 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path: Path) -> N
         assert again.recall("b") is None
 
 
+def test_a_header_that_the_disk_takes_a_part_of_is_an_error_before_anything_is_scored(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limit on the size of files on this platform")
+    path = tmp_path / "journal.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(ZooError, match="cannot write"):
+            journal(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with journal(path) as kept:
+        kept.append("a", SCORES)
+    with journal(path) as again:
+        assert again.recall("a") is not None
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ZooError, match="cannot make the folder"):

@@ -52,9 +52,7 @@ class Journal:
             raise ZooError(f"cannot write {path}: {reason(error)}") from error
         try:
             _lock(handle, path)
-            if overwrite:
-                handle.truncate(0)
-            known = _read(handle, path, header)
+            known = _read(handle, path, header, overwrite=overwrite)
         except BaseException:
             handle.close()
             raise
@@ -92,15 +90,11 @@ class Journal:
             if key in self._known:
                 return
             packed = base64.b64encode(content).decode()
-            line = _line({"batch": key, "logits": packed, "crc": _crc(key, packed)})
             try:
-                while line:  # a full disk takes a part first, then fails
-                    written = self._handle.write(line)
-                    line = line[written:]
+                _write(self._handle, {"batch": key, "logits": packed, "crc": _crc(key, packed)})
             except OSError as error:
-                with contextlib.suppress(
-                    OSError
-                ):  # what it took of the line; a torn last line is dropped when it is read, too
+                # What the disk took of the line goes; a torn last line is dropped when it is read, too.
+                with contextlib.suppress(OSError):
                     self._handle.truncate(self._end)
                 raise ZooError(
                     f"cannot write {self.path}: {reason(error)}. The scores up to here are kept in it; the same command goes on "
@@ -134,22 +128,24 @@ def _lock(handle: IO[bytes], path: Path) -> None:
         raise ZooError(f"another run is writing {path}. Wait for it, or choose another folder (`output`)") from error
 
 
-def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any]) -> dict[str, str]:
-    """What the journal knows, its torn last line cut off and its header written where it is new."""
+def _read(handle: IO[bytes], path: Path, header: Mapping[str, Any], *, overwrite: bool) -> dict[str, str]:
+    """What the journal knows, its torn last line cut off and its header written if it is new or to be overwritten."""
     try:
+        size = handle.seek(0, os.SEEK_END)
         handle.seek(0)
-        raw = handle.read()
+        raw = b"" if overwrite else handle.read()
     except OSError as error:
         raise ZooError(f"cannot read {path}: {reason(error)}") from error
     whole = raw.rfind(b"\n") + 1
-    if whole < len(raw):
-        handle.truncate(whole)
     lines = io.BytesIO(raw[:whole]).readlines()
+    try:
+        if whole < size:
+            handle.truncate(whole)
+        if not lines:
+            _write(handle, {"zoo_journal": VERSION, **header})
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {reason(error)}") from error
     if not lines:
-        try:
-            handle.write(_line({"zoo_journal": VERSION, **header}))
-        except OSError as error:
-            raise ZooError(f"cannot write {path}: {reason(error)}") from error
         return {}
     _check_header(_parsed(lines[0], path, 1), header, path)
     known = {}
@@ -194,8 +190,11 @@ def _check_header(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Pat
         )  # fmt: skip
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+def _write(handle: IO[bytes], entry: Mapping[str, Any]) -> None:
+    """A line with ``entry``, whole. Raises OSError."""
+    line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    while line:  # a full disk takes a part first, then fails
+        line = line[handle.write(line) :]
 
 
 def _crc(key: str, packed: str) -> int:
