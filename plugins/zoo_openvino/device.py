@@ -40,11 +40,8 @@ MEASURE = "; a quality report on labelled data tells by how much"
 RECIPES: Mapping[Precision, tuple[str, ...]] = {
     "fp32": ("export", "first-token-only"),  # OpenVINO fuses by itself when it opens the graph
     "bf16": ("export", "first-token-only"),  # and rounds the weights then
-    "int8": (
-        "export",
-        "first-token-only",
-        "weight-only-int8",
-    ),  # weights only: it rounds what they are multiplied with as it comes
+    # Weights only: OpenVINO rounds what they are multiplied with as it comes.
+    "int8": ("export", "first-token-only", "weight-only-int8"),
 }
 OPTIONS = (
     Option(

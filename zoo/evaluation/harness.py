@@ -99,9 +99,8 @@ def evaluate(
     with opened(settings, catalogue) as reranker:
         by_budget = not request.rows_given and reranker.session.shape_rule.tokens is not None
         rows = None if by_budget else settings.batch_size  # the device knows how many long pairs fit its memory
-        make_folders(
-            output, reranker.card.name, collections
-        )  # what cannot be written is found out before anything is scored
+        # What cannot be written is found out before anything is scored.
+        make_folders(output, reranker.card.name, collections)
         header = identity(reranker, rows, data, collections, request.long_doc)
         watch = Stopwatch()
         pipeline = reranker.pipeline.extended(Participant("metrics", MetricHooks()), Participant("stopwatch", watch))
