@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 
+import small_collection
 from conftest import Zoo
 from random_checkpoints import exported_only
 from zoo import precision
+from zoo.checks.precision import measure
+from zoo.errors import ZooError
+from zoo.evaluation.datasets import DataRequest
 from zoo.precision import Quality, Report, choose, identity, keep
+from zoo.registry.catalogue import Catalogue
+from zoo.settings import RunSettings
 from zoo.types import Checkpoint, Precision, PrecisionInfo
 from zoo_cpu.device import CpuDevice
 
@@ -236,3 +242,17 @@ def test_the_bound_in_the_help_and_the_documentation_is_the_one_that_is_kept(zoo
     assert (
         f"rank correlation {precision.LEAST_SPEARMAN} or more, nDCG@10 at most {precision.LARGEST_LOSS} lower" in told
     )
+
+
+def test_a_collection_whose_chosen_queries_have_no_candidates_is_named_before_anything_is_scored(
+    tmp_path: Path,
+) -> None:
+    folder = small_collection.beir(tmp_path / "small")
+    rest = {query: found for query, found in small_collection.CANDIDATES.items() if query != "q1"}
+    text = small_collection.first_stage("small", "small", search_results=rest)
+    small_collection.write(folder / "small-test.json", text)
+    settings = RunSettings(model=PANDA, precision="fp16", target="cpu")
+    with pytest.raises(
+        ZooError, match=r"small/small-test has no candidates for the queries that were chosen.*'q1'.*choose more"
+    ):
+        measure(Catalogue.installed(), settings, DataRequest(data_path=folder, limit=1))

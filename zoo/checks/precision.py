@@ -47,6 +47,12 @@ def measure(catalogue: Catalogue, settings: RunSettings, request: DataRequest) -
             "a quality report compares a precision with fp32: name another precision (`precision`): fp16, bf16 or int8"
         )
     collections = open_collections(find_layouts(request), request)
+    for collection in collections:
+        if not collection.pairs:
+            raise ZooError(
+                f"{collection.dataset}/{collection.label} has no candidates for the queries that were chosen (the first is "
+                f"'{next(iter(collection.queries))}'): choose more queries, or data whose first stage has them"
+            )
     _, before = _scored(catalogue, replace(settings, precision="fp32"), collections)
     opened, after = _scored(catalogue, settings, collections)
     report = Report(
