@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
-from zoo.files import atomic_write, put_in_place
+from zoo.files import atomic_path, atomic_write, put_in_place
 
 pytestmark = pytest.mark.lowest
 
@@ -200,3 +200,32 @@ def test_a_limit_on_the_size_of_files_is_an_error_that_names_the_file(folder: Pa
             written(folder / "out.txt", "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_a_library_writes_by_its_path_follows_the_same_rules(folder: Path) -> None:
+    victim, link = folder / "victim", folder / "link.txt"
+    victim.write_text("precious")
+    for name in ("out.txt", "link.txt"):
+        (folder / f"{name}.partial").symlink_to(victim)
+    link.symlink_to(folder / "out.txt")
+    with atomic_path(link) as aside:
+        aside.write_text("new")
+    assert victim.read_text() == "precious"
+    assert (folder / "out.txt").read_text() == "new"
+    assert link.is_symlink()
+    assert {path.name for path in folder.iterdir()} == {
+        "victim", "link.txt", "out.txt", "out.txt.partial", "link.txt.partial",
+    }  # fmt: skip
+
+    def fails() -> None:
+        with atomic_path(link) as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    before = sorted(folder.iterdir())
+    with pytest.raises(RuntimeError):
+        fails()
+    assert sorted(folder.iterdir()) == before
+    assert (folder / "out.txt").read_text() == "new"
+    with pytest.raises(ZooError, match="it is a folder"), atomic_path(folder):
+        pass

@@ -178,15 +178,25 @@ def system_faults() -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path for the block to write a new file at, which is called ``path`` after the block ends well, and is removed if it fails."""
-    partial = path.with_name(path.name + ".partial")
+    """A path for the block to write a new file at, which takes the place of ``path`` after the block ends well. It is removed if it fails.
+
+    Raises ZooError if it cannot be written.
+    """
+    import tempfile
+
+    place = destination(path)
+    if isinstance(place, int) or _is_special(place):
+        partial = _beside(Path(tempfile.gettempdir()) / path.name)
+    else:
+        _refuse_protected(path, place)
+        partial = _beside(place)
     try:
         yield partial
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
-        partial.replace(path)
+        put_in_place(partial, path)
     except OSError as error:
-        raise ZooError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -239,10 +249,8 @@ def _is_special(place: Path) -> bool:
 
 def _aside(path: Path, place: Path) -> tuple[_Raw, Path]:
     """A new file beside ``place`` that nobody else has opened, with the mode that ``place`` has or would get."""
-    if place.exists() and not os.access(place, os.W_OK):
-        raise ZooError(f"cannot write {path}: it is write-protected")
-    stem = place.name.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
-    partial = place.with_name(f"{stem}.{os.urandom(8).hex()}.partial")
+    _refuse_protected(path, place)
+    partial = _beside(place)
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
@@ -254,6 +262,17 @@ def _aside(path: Path, place: Path) -> tuple[_Raw, Path]:
     raw = _Raw(descriptor, "wb")
     raw.shown = path
     return raw, partial
+
+
+def _refuse_protected(path: Path, place: Path) -> None:
+    if place.exists() and not os.access(place, os.W_OK):
+        raise ZooError(f"cannot write {path}: it is write-protected")
+
+
+def _beside(place: Path) -> Path:
+    """An unguessable name beside ``place``."""
+    stem = place.name.encode(errors="surrogateescape")[:LONGEST_STEM].decode(errors="ignore")
+    return place.with_name(f"{stem}.{os.urandom(8).hex()}.partial")
 
 
 def _sync(path: Path, handle: TextIO) -> None:
