@@ -1,4 +1,4 @@
-"""The step ``trim``: behind the last attention only the first token counts, so nothing else is computed there.
+"""The step ``first-token-only``: behind the last attention only the first token counts, so nothing else is computed there.
 
 A cross-encoder's head reads ``<s>`` (or ``[CLS]``) alone, yet an exported graph sends every token through the last layer's projection
 and feed-forward block. Starting at the node that picks the first token, the choice is moved towards the inputs as far as each

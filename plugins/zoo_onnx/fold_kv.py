@@ -1,4 +1,4 @@
-"""The second half of the step ``trim``: the last attention, which has one query a head, without keys and values of its own."""
+"""The second half of the step ``first-token-only``: the last attention, which has one query a head, computes no keys and values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from zoo_onnx.graph_info import rewrite
 
 def fold(model: Any) -> bool:
     """Change ``model`` in place where an attention of one query is found; whether one was. Run after the choice of the first token."""
-    return _Absorbing(model).run()
+    return _Folding(model).run()
 
 
-class _Absorbing:
+class _Folding:
     def __init__(self, model: Any) -> None:
         self._reading = Reading(model)
         self._graph = self._reading.graph

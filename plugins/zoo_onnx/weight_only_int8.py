@@ -1,4 +1,4 @@
-"""The step ``compress``: matrices and tables in int8, with a scale for each channel; what is computed with them stays in float.
+"""The step ``weight-only-int8``: matrices and tables in int8, with a scale for each channel; what is computed with them stays in float.
 
 Each weight is stored as int8 and comes back through DequantizeLinear. These are standard operators, so every runtime computes the
 file, and OpenVINO's CPU plugin takes the int8 weights into its matrix products. It is the rounding of nncf's INT8_SYM, without nncf:
