@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -322,6 +324,36 @@ def test_whoever_raises_is_named_a_wrapper_too() -> None:
         PluginError, match=r"'decoder' \(my-models 2\.1\) failed in the hook 'preprocess': ValueError: no voc"
     ):
         pipeline.preprocess([])
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (type("PanicException", (BaseException,), {})("index out of bounds"), PluginError),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError),
+    ],
+)
+@pytest.mark.parametrize("wraps", [False, True])
+def test_wrappers_and_others_are_blamed_for_the_same(wraps: bool, raised: BaseException, seen: type[Exception]) -> None:
+    class Model:
+        @hookimpl
+        def preprocess(self, pairs: object) -> object:
+            if not wraps:
+                raise raised
+            return Encodings([], {})
+
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def preprocess(self, pairs: object) -> Any:
+            yield
+            raise raised
+
+    participants = [Participant("model", Model(), "'m' (m 1)")]
+    pipeline = Pipeline(participants, [Participant("w", Wrapper(), "'w' (w 1)")] if wraps else [])
+    with pytest.raises(seen) as caught:
+        pipeline.preprocess([])
+    if seen is PluginError:
+        assert ("'w' (w 1)" if wraps else "'m' (m 1)") in str(caught.value)
 
 
 def test_an_error_that_a_wrapper_passes_on_is_not_blamed_on_it() -> None:

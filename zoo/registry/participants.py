@@ -112,8 +112,13 @@ def _invalid(participant: Participant, manager: pluggy.PluginManager, error: plu
 def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..., Any]:
     """``function`` with whatever it raises turned into a PluginError that names its owner; a ZooError passes as it is."""
 
-    def fault(error: BaseException) -> PluginError:
-        return PluginError(f"{label} failed in the hook '{hook}': {type(error).__name__}: {error}")
+    def blame(error: BaseException) -> None:
+        """Raises a PluginError that names the owner; returns if ``error`` is to be raised as it is."""
+        if isinstance(error, (ZooError, CancelledError)) or not broke_off(error):
+            return
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return  # a full disk is nobody's fault, and whoever made room for the file says what is needed
+        raise PluginError(f"{label} failed in the hook '{hook}': {type(error).__name__}: {error}") from error
 
     if not inspect.isgeneratorfunction(function):
 
@@ -121,12 +126,9 @@ def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..
         def call(*args: Any) -> Any:
             try:
                 return function(*args)
-            except (ZooError, CancelledError):
-                raise
             except BaseException as error:
-                if not broke_off(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # a full disk is nobody's fault, and whoever made room for the file says what is needed
-                raise fault(error) from error
+                blame(error)
+                raise
 
         guarded = call
     else:
@@ -147,12 +149,10 @@ def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..
                         value = inner.send(result)
             except StopIteration as end:
                 return end.value
-            except (ZooError, CancelledError):
+            except BaseException as error:
+                if error is not sent:
+                    blame(error)
                 raise
-            except Exception as error:
-                if error is sent:
-                    raise
-                raise fault(error) from error
 
         guarded = wrap
     guarded.__zoo_guarded__ = True  # type: ignore[attr-defined]
