@@ -9,6 +9,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from families import PAIRS, TORCH_JIT, make, make_decoder, reference_scores, tra
 from graph_device import GraphPlugin
 from torch_device import TorchPlugin
 from zoo import Reranker
-from zoo.checkpoints.licences import is_free
+from zoo.checkpoints.licences import is_free, name_at_first_use
 from zoo.checkpoints.model_config import ModelConfig
 from zoo.errors import ZooError
+from zoo.paths import zoo_home
 from zoo.registry.card import ModelCard, load_card
 from zoo.registry.catalogue import Catalogue
 from zoo.types import Pair
@@ -54,6 +56,16 @@ CARDS = {path.stem: load_card(path) for path in sorted((ROOT / "models").glob("*
 UNPINNED = {"ms-marco-electra-base"}
 """No commit of it is known to hold safetensors."""
 LENGTH = 224
+
+
+def test_a_damaged_note_of_a_licence_is_written_anew(caplog: pytest.LogCaptureFixture) -> None:
+    card: Any = SimpleNamespace(name="odd", license="cc-by-nc-4.0", hub="lab/odd")
+    note = zoo_home() / "licences" / "odd.txt"
+    note.parent.mkdir(parents=True)
+    note.write_bytes(b"\xff\xfe")
+    name_at_first_use(card)
+    assert "the licence of 'odd' is cc-by-nc-4.0" in caplog.text
+    assert note.read_text(encoding="utf-8") == "cc-by-nc-4.0\n"
 
 
 def test_every_card_is_tested() -> None:

@@ -27,7 +27,7 @@ def name_at_first_use(card: ModelCard) -> None:
     if is_free(card.license) or (card.license == UNKNOWN and not card.hub):
         return
     told = zoo_home() / "licences" / f"{card.name}.txt"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         if told.read_text(encoding="utf-8").strip() == card.license:
             return
     logger.warning("the licence of '%s' is %s: %s. This is reported once", card.name, card.license, _what_it_asks(card))
