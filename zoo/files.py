@@ -27,6 +27,7 @@ DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|\d+))/fd/(\d+)")
 LINKS = 40
 """Links that lead to one another; Linux follows as many."""
 UNFIT_IN_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]")
+UNUSUAL_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 LONGEST_LINE = 64 << 20
 """Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
 UNPACKED_FREELY, UNPACKED_TIMES = 100 << 20, 200
@@ -116,6 +117,11 @@ def is_plain_name(name: str) -> bool:
     except UnicodeEncodeError:  # half of a character
         return False
     return bool(name) and fits and name not in (".", "..") and not UNFIT_IN_NAME.search(name)
+
+
+def plain_name(text: str) -> str:
+    """``text`` as a part of a file's name: what is not a letter, a digit, ``_``, ``.`` or ``-`` becomes ``-``."""
+    return UNUSUAL_IN_NAME.sub("-", text)
 
 
 def resolved(path: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.checkpoints.files import has_pickled, has_safetensors, model_files, onnx_file, weight_files
-from zoo.files import atomic_write, make_folder
+from zoo.files import atomic_write, make_folder, plain_name
 from zoo.paths import zoo_home
 from zoo.types import CacheFolder, Checkpoint, Device, Precision
 
@@ -178,5 +177,5 @@ def choose(model: str, checkpoint: Checkpoint, device: Device) -> tuple[Precisio
 
 def _place(model: str, device: str, precision: Precision, files: Mapping[str, str]) -> Path:
     digest = hashlib.sha256(json.dumps([FORMAT, device, precision, sorted(files.items())]).encode()).hexdigest()
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model}-{device}-{precision}")
+    name = plain_name(f"{model}-{device}-{precision}")
     return zoo_home() / CACHE.name / f"{name}-{digest[:16]}.json"

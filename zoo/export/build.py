@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import platform
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from zoo.export.modules import runtime_version
 from zoo.export.run_steps import Plan, plan_of
 from zoo.export.steps import Steps, space_needed
 from zoo.export.store import Entry, Store
+from zoo.files import plain_name
 from zoo.registry.stages import Pipeline
 from zoo.types import Artifact, Checkpoint, ExportRequest, Head, Precision
 
@@ -234,4 +234,4 @@ def _key(request: BuildRequest, digests: Mapping[str, str], plan: Plan) -> str:
     if any(step.runtime_ops for step in plan.steps):
         parts.append(runtime_version())
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', request.name)}-{request.precision}-{digest[:16]}"
+    return f"{plain_name(request.name)}-{request.precision}-{digest[:16]}"

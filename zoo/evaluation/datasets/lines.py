@@ -6,10 +6,11 @@ raised together at its end.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 
@@ -125,17 +126,7 @@ class Form(Generic[T]):
 
 def json_lines(lines: Lines, form: Form[T]) -> Iterator[tuple[Line, T]]:
     """Each line as a ``form``. At the end raises InputError with every fault, the consumer's own in ``lines.faults`` too."""
-    count = 0
-    for count, line in enumerate(lines, start=1):  # noqa: B007  # read after the loop
-        try:
-            value = form.read(lines, line)
-        except InputError as fault:
-            lines.faults.add(fault)
-        else:
-            yield line, value
-    if not count:
-        raise lines.fault(None, f"is empty. A line reads {form.example}")
-    lines.faults.refuse()
+    return _each(lines, functools.partial(form.read, lines), f"reads {form.example}")
 
 
 def columns(lines: Lines, names: str, separator: str | None) -> Iterator[tuple[Line, list[str]]]:
@@ -143,16 +134,21 @@ def columns(lines: Lines, names: str, separator: str | None) -> Iterator[tuple[L
 
     At the end raises InputError with every fault, the consumer's own in ``lines.faults`` too.
     """
+    return _each(lines, lambda line: _split(lines, line, names, separator), f"has the columns {names}")
+
+
+def _each(lines: Lines, read: Callable[[Line], T], right: str) -> Iterator[tuple[Line, T]]:
+    """What ``read`` makes of each line, without those it refuses; ``right`` says what a right line does."""
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  # read after the loop
         try:
-            found = _split(lines, line, names, separator)
+            value = read(line)
         except InputError as fault:
             lines.faults.add(fault)
         else:
-            yield line, found
+            yield line, value
     if not count:
-        raise lines.fault(None, f"is empty. A line has the columns {names}")
+        raise lines.fault(None, f"is empty. A line {right}")
     lines.faults.refuse()
 
 
