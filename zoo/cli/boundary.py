@@ -145,8 +145,13 @@ def _in_words(error: BaseException) -> str:
 
 def fail(message: str) -> None:
     """Write what is wrong to stderr and exit with 1."""
-    tell(f"Error: {as_flags(message)}")
+    tell_error(message)
     sys.exit(1)
+
+
+def tell_error(message: str) -> None:
+    """What is wrong, on stderr, with settings spelled as options."""
+    tell(f"Error: {as_flags(message)}")
 
 
 def tell(message: str) -> None:
