@@ -474,7 +474,7 @@ def test_a_wait_for_exclusive_use_that_is_interrupted_blocks_nobody(monkeypatch:
             """Nobody waits here."""
 
     with NumberSession() as session, queue_on(session) as queue:
-        monkeypatch.setattr(queue, "_calm", Interrupting())
+        monkeypatch.setattr(queue, "_idle", Interrupting())
         with pytest.raises(KeyboardInterrupt), queue.exclusive():
             pass
         monkeypatch.undo()

@@ -44,7 +44,7 @@ class ServedModel:
         self.reranker: Reranker | None = None
         self.on_batch: Callable[[BatchReport], None] | None = None
         self.progress = ""
-        """The latest word of what opens it."""
+        """The last message that was logged while it opened."""
         self.since = time.monotonic()
         self.created = int(time.time())
         self._opener, self._device_timeout = opener, device_timeout
@@ -93,7 +93,7 @@ class ServedModel:
         """Open the model and score a pair, which may take ``seconds``. A reranker that cannot is left to be closed."""
 
         def opened() -> Reranker:
-            handler = _LatestWord(self)
+            handler = _LatestMessage(self)
             logging.getLogger("zoo").addHandler(handler)
             try:
                 return self._opener()
@@ -169,7 +169,7 @@ async def _score_a_pair(reranker: Reranker, seconds: float | None) -> None:
         raise ZooError(f"a pair was not scored within {seconds:g} s") from error
 
 
-class _LatestWord(logging.Handler):
+class _LatestMessage(logging.Handler):
     """Keeps what the thread that opens a model logs, for whoever asks how far it is. Folders of this machine are left out."""
 
     def __init__(self, model: ServedModel) -> None:
