@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ def test_a_report_has_every_target_and_shape_with_ordered_percentiles() -> None:
         assert len(entry["rounds"]["pairs_per_second"]) == 2
         assert entry["tokens_per_second"] == pytest.approx(16 * entry["pairs_per_second"], rel=1e-3)
     json.dumps(found)
+
+
+def test_more_rows_than_a_device_takes_at_once_are_refused_before_anything_is_measured() -> None:
+    with Reranker.open(MODEL, device="cpu") as reranker:
+        reranker.session.shape_rule = replace(reranker.session.shape_rule, rows=2)  # as a card that is compiled for two
+        assert bench({"cpu": reranker}, BenchRequest(shapes=[Shape(1, 8)], seconds=0.01, rounds=1))["results"]
+        with pytest.raises(ZooError, match=r"4x8 has more rows than the 2 .*\(`batch_size`\)"):
+            bench({"cpu": reranker}, BenchRequest(shapes=[Shape(4, 8)], seconds=0.01, rounds=1))
 
 
 def test_operations_are_those_of_the_matrices_and_of_attention() -> None:
