@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from zoo.errors import ZooError
 from zoo.multi.one_file import FileScores
 from zoo.ray.cluster import counted_as, device_for, place
 from zoo.ray.nodes import NodeReport, check_equal, check_visible
+from zoo.ray.weights import SentFiles
 from zoo.ray.worker import blocks, check_same
 from zoo.registry.catalogue import Catalogue
 from zoo.scoring.scorer import ScoredPair, Scorer
@@ -134,3 +137,20 @@ def test_single_takes_no_cluster(zoo: Zoo) -> None:
 def test_importing_zoo_ray_imports_no_ray() -> None:
     program = "import sys, zoo.ray, zoo.cli; sys.exit(any(name.partition('.')[0] == 'ray' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_models_that_a_cluster_sent_are_listed_and_deleted_like_other_caches(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    stored: list[bytes] = []
+    ray = SimpleNamespace(put=lambda part: stored.append(part) or len(stored) - 1, get=stored.__getitem__)
+    monkeypatch.setattr("zoo.ray.weights.import_ray", lambda: ray)
+    weights = tmp_path / "model.onnx"
+    weights.write_bytes(b"x" * 2_000_000)
+    folder = SentFiles.put({"model.onnx": weights}).received()
+    assert (folder / "model.onnx").read_bytes() == weights.read_bytes()
+    [found] = json.loads(zoo("cache", "list", "--json").stdout)["others"]
+    assert (Path(found["path"]), found["size"]) == (folder.parent, 2_000_000)
+    assert zoo("cache", "prune", "--all").exit_code == 0
+    assert not folder.exists()
