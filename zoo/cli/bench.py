@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -64,7 +63,7 @@ def measure(
     """Measure every target side by side, write the report, and print a table of it."""
     from zoo.bench import BenchRequest, Shape, bench
     from zoo.bench.plot import figure_class, plot
-    from zoo.files import atomic_write
+    from zoo.files import write_json
     from zoo.reranker import Reranker
 
     request = BenchRequest(
@@ -82,8 +81,7 @@ def measure(
         }
         report = bench(rerankers, request)
     if output is not None:
-        with atomic_write(output) as handle:
-            json.dump(report, handle, indent=2, ensure_ascii=False)
+        write_json(output, report)
     if choices.plot is not None:
         plot(report, choices.plot)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,7 @@ def command(
     )
     from zoo.checkpoints.resolve import short_name
     from zoo.checks.device import VerifyRequest, verify
+    from zoo.files import write_json
 
     if output is not None and not output.parent.is_dir():
         raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
@@ -101,21 +101,13 @@ def command(
         catalogue_of(ctx), settings, request, lambda items, total, label: show_progress(items, total, label, progress)
     )
     path = output or Path(f"zoo-verify-{short_name(settings.model)}-{report['device']['name']}.json")
-    _write(path, report)
+    write_json(path, report)
     if as_json:
         print_json(report)
     else:
         _show(report)
     tell(f"report: {path}")
     ctx.exit(0 if report["passed"] else 1)
-
-
-def _write(path: Path, report: dict[str, Any]) -> None:
-    from zoo.files import atomic_write
-
-    with atomic_write(path) as handle:
-        json.dump(report, handle, ensure_ascii=False, indent=2)
-        handle.write("\n")
 
 
 def _show(report: dict[str, Any]) -> None:

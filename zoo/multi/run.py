@@ -18,7 +18,7 @@ from zoo.checkpoints.digests import sha256
 from zoo.errors import ZooError
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.rerank import scores_identity
-from zoo.files import atomic_write, reason
+from zoo.files import atomic_write, reason, write_json
 from zoo.multi.inputs import InputFile
 from zoo.multi.one_file import FileScores, Shown, score_file, write_file
 from zoo.multi.rows import Columns
@@ -187,8 +187,7 @@ class MultiRun:
     def reported(self, files: Sequence[FileResult]) -> MultiResult:
         """Write report.json."""
         report = {"run": self.header, "files": [asdict(result) for result in files], "totals": _totals(files)}
-        with atomic_write(self.request.output / "report.json") as handle:
-            json.dump(report, handle, indent=2, ensure_ascii=False)
+        write_json(self.request.output / "report.json", report)
         return MultiResult(files=files, report=report)
 
     def _kept(self, done: Path, content: str, output: Path) -> FileResult | None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from zoo.errors import PluginError, ZooError
 from zoo.quiet_imports import SWITCHES
+from zoo.streams import is_open
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 from zoo.wording import ending
 
@@ -239,18 +240,10 @@ def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], soc
             env={**os.environ, **SWITCHES, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=2 if _is_open(2) else subprocess.DEVNULL,
+            stdout=2 if is_open(2) else subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is the run's to hear, from the first import on
         )
     return process, ours
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def _cause(code: int | None) -> str:
