@@ -16,7 +16,7 @@ from conftest import Zoo
 from fakes import NumberModel, NumberSession, pipeline_of
 from zoo.errors import ZooError
 from zoo.multi.one_file import FileScores
-from zoo.ray.cluster import counted_as, device_for, place
+from zoo.ray.cluster import device_for, place, ray_resource
 from zoo.ray.nodes import NodeReport, check_equal, check_visible
 from zoo.ray.weights import SentFiles
 from zoo.ray.worker import blocks, check_same
@@ -73,7 +73,7 @@ def test_an_actor_has_a_share_of_cpus_or_a_card() -> None:
     assert (place(cpu, sizes, None).actors, place(cpu, sizes, None).threads) == (3, 4)
     assert (place(cuda, sizes, None).actors, place(cuda, sizes, None).ray_options["num_gpus"]) == (2, 1.0)
     assert place(catalogue.device("sdaa"), [{"CPU": 8, "SDAA": 4}], None).ray_options["resources"] == {"SDAA": 1.0}
-    assert counted_as(device_for(catalogue, None, sizes)) == "GPU"
+    assert ray_resource(device_for(catalogue, None, sizes)) == "GPU"
     assert device_for(catalogue, None, [{"CPU": 8.0}]).name in ("cpu", "openvino", "torch")
 
 

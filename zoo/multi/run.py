@@ -104,7 +104,7 @@ def score_files(
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """A file that is being scored: what it held when that began, and where its result and what an interruption leaves go."""
+    """A file that is being scored: its content when that began, and the paths of its result and of what an interruption leaves."""
 
     file: InputFile
     output: Path

@@ -153,7 +153,7 @@ class Parquet(_SameColumns):
         self._rows = []
 
     def _typed(self, names: Sequence[str], types: Sequence[Any]) -> Any:
-        """The schema of ``names``: text where nothing has been seen yet, and the types of the added columns as they are."""
+        """The schema of ``names``: a column without values is text, and the added columns have their own types."""
         arrow = self._arrow
         added = dict(zip(ADDED, (arrow.float32(), arrow.float64(), arrow.int64(), arrow.bool_()), strict=True))
         seen = dict(zip(names, types, strict=False))

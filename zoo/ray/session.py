@@ -1,4 +1,4 @@
-"""A session on a cluster: batches that are made at home are computed by actors. For ``--mode valid --cluster``."""
+"""A session on a cluster: batches that the driver makes are computed by actors. For ``--mode valid --cluster``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from zoo.errors import ClosedError, DeviceError, ZooError
 from zoo.evaluation.rerank import scores_identity
 from zoo.ray.cluster import Cluster, Placement
-from zoo.ray.files import described, own_errors
+from zoo.ray.files import described, with_zoo_errors
 from zoo.ray.imports import import_ray
 from zoo.ray.worker import Description, Inference, Opening, check_same
 from zoo.registry.catalogue import Catalogue
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def open_remote(cluster: Cluster, settings: RunSettings, catalogue: Catalogue) -> Reranker:
-    """The model with its tokenizer at home and its sessions on ``cluster``. Raises ZooError if the nodes open another one."""
+    """The model with its tokenizer on the driver and its sessions on ``cluster``. Raises ZooError if the nodes open another one."""
     opening, found = described(cluster, settings.batch_size)
-    home = replace(settings, target=opening.settings.target, workers=1)
+    here = replace(settings, target=opening.settings.target, workers=1)
     reranker = Reranker.from_settings(
-        home, catalogue, remote=lambda prepared, artifact: ClusterSession(opening, found, cluster.placement)
+        here, catalogue, remote=lambda prepared, artifact: ClusterSession(opening, found, cluster.placement)
     )
     try:
         check_same(found.identity, scores_identity(reranker, settings.batch_size))
@@ -64,7 +64,7 @@ class ClusterSession:
 
     def _wait_for(self, actor: Any) -> None:
         try:
-            own_errors(lambda: self._ray.get(actor.ready.remote()))
+            with_zoo_errors(lambda: self._ray.get(actor.ready.remote()))
         except ZooError as error:
             if not isinstance(error.__cause__, self._ray.exceptions.ActorUnavailableError):
                 raise

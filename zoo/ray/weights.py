@@ -63,7 +63,7 @@ class SentFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class SentModel:
-    """What of a model's files is sent: its folder, its model file, both or none. Whatever is None every node finds itself."""
+    """What of a model's files is sent: its folder, its model file, both or none. Every node finds by itself what is None."""
 
     folder: SentFiles | None = None
     model: SentFiles | None = None

@@ -67,8 +67,8 @@ class ChildSettings:
 class SessionProcess:
     """A session in a process of its own. Construction starts it; ``wait_until_open`` raises what opening raised there.
 
-    What the process prints to stdout goes to stderr, so that results stay clean. It does not hear Ctrl-C: the run decides when
-    it ends.
+    What the process prints to stdout goes to stderr, so that results stay clean. It does not receive Ctrl-C: the run decides
+    when it ends.
     """
 
     input_names: Sequence[str]
@@ -241,7 +241,7 @@ def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], soc
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2 if is_open(2) else subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the run's to hear, from the first import on
+            start_new_session=True,  # so that Ctrl-C reaches the run alone, from the first import on
         )
     return process, ours
 
