@@ -77,6 +77,16 @@ def test_an_actor_has_a_share_of_cpus_or_a_card() -> None:
     assert device_for(catalogue, None, [{"CPU": 8.0}]).name in ("cpu", "openvino", "torch")
 
 
+def test_no_actor_is_placed_that_would_wait_for_a_cpu_for_ever() -> None:
+    """A node with more cards than CPUs, and one with cards whose CPUs are somebody else's."""
+    cuda = Catalogue.installed().device("cuda")
+    assert place(cuda, [{"CPU": 2.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"GPU": 2.0}], None).actors == 3
+    with pytest.raises(ZooError, match="room for 2"):
+        place(cuda, [{"CPU": 2.0, "GPU": 4.0}], None, 3)
+    with pytest.raises(ZooError, match="a CPU and a 'GPU'"):
+        place(cuda, [{"GPU": 2.0}], None)
+
+
 @pytest.mark.parametrize(
     ("device", "threads", "actors", "said"),
     [("cuda", None, None, "counts no 'GPU'"), ("cpu", 9, None, "no node has 9 CPUs"), ("cpu", 4, 3, "room for 2")],

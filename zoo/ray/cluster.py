@@ -113,13 +113,18 @@ def ray_resource(device: Device) -> str:
 def place(
     device: Device, sizes: Sequence[Mapping[str, float]], threads: int | None, actors: int | None = None
 ) -> Placement:
-    """One actor a card, or one for each share of ``threads`` CPUs. Raises ZooError if none fits, or fewer than ``actors``."""
+    """One actor a card and CPU, or one for each share of ``threads`` CPUs. Raises ZooError if none fits, or fewer than ``actors``.
+
+    Ray lets an actor that does not fit wait for ever, so none is counted that its node has no room for.
+    """
     resource = ray_resource(device)
     reserved: dict[str, Any]
     cpus = [int(size.get("CPU", 0)) for size in sizes if size.get("CPU", 0) >= 1]
     if resource:
-        fits = sum(int(size.get(resource, 0)) for size in sizes)
+        fits = sum(int(min(size.get(resource, 0), size.get("CPU", 0))) for size in sizes)
         lacking = f"Ray counts no '{resource}' on its nodes, which '{device.name}' needs"
+        if any(size.get(resource) for size in sizes):
+            lacking = f"no node has a CPU and a '{resource}', which an actor on '{device.name}' needs"
         share = threads or 1
         reserved = {"num_cpus": 1.0, **({"num_gpus": 1.0} if resource == "GPU" else {"resources": {resource: 1.0}})}
     else:
