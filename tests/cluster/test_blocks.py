@@ -6,22 +6,26 @@ import json
 import random
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import Zoo
 from fakes import NumberModel, NumberSession, pipeline_of
-from zoo.errors import ZooError
+from zoo.errors import DeviceError, ZooError
 from zoo.multi.one_file import FileScores
-from zoo.ray.cluster import device_for, place, ray_resource
+from zoo.ray.cluster import Placement, device_for, place, ray_resource
 from zoo.ray.nodes import NodeReport, check_equal, check_visible
+from zoo.ray.session import ClusterSession
 from zoo.ray.weights import SentFiles
-from zoo.ray.worker import blocks, check_same
+from zoo.ray.worker import Description, Opening, blocks, check_same
 from zoo.registry.catalogue import Catalogue
 from zoo.scoring.scorer import ScoredPair, Scorer
+from zoo.settings import RunSettings
 from zoo.types import Pair, ShapeRule
 
 BLOCKS_OF_ONE_ROW = ShapeRule(rows=2, length=8)
@@ -164,3 +168,61 @@ def test_models_that_a_cluster_sent_are_listed_and_deleted_like_other_caches(
     assert (Path(found["path"]), found["size"]) == (folder.parent, 2_000_000)
     assert zoo("cache", "prune", "--all").exit_code == 0
     assert not folder.exists()
+
+
+class LostError(Exception):
+    """In the place of Ray's RayActorError."""
+
+
+class FakeActor:
+    """Gives each batch ``reply``, or raises it where the batch is sent."""
+
+    def __init__(self, reply: Future[Any] | Exception) -> None:
+        self._reply = reply
+        self.ready = SimpleNamespace(remote=lambda: True)
+        self.infer = SimpleNamespace(remote=lambda *given: SimpleNamespace(future=self._sent))
+
+    def _sent(self) -> Future[Any]:
+        if isinstance(self._reply, Exception):
+            raise self._reply
+        return self._reply
+
+
+def ended(error: Exception | None) -> Future[Any]:
+    reply: Future[Any] = Future()
+    if error is None:
+        reply.cancel()
+        reply.set_running_or_notify_cancel()
+    else:
+        reply.set_exception(error)
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([RuntimeError("the connection is closed")], "connection is closed"),
+        ([ended(LostError()), RuntimeError("the connection is closed")], "connection is closed"),
+        ([ended(None)], "was given up"),
+        ([ended(LostError()), ended(LostError())], "every node is lost"),
+    ],
+    ids=["not sent", "not sent again", "given up", "lost"],
+)
+def test_a_batch_that_the_cluster_loses_is_an_error_and_never_a_wait(
+    replies: list[Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actors = iter([FakeActor(reply) for reply in replies])
+    kind = SimpleNamespace(remote=lambda opening: next(actors))
+    exceptions = SimpleNamespace(RayActorError=LostError, RayError=LostError, RayDataUserCodeException=LostError)
+    ray = SimpleNamespace(
+        remote=lambda made: SimpleNamespace(options=lambda **given: kind), get=lambda answer: answer,
+        kill=lambda actor: None, exceptions=exceptions, RayDataUserCodeException=LostError,
+    )  # fmt: skip
+    for module in ("session", "files"):
+        monkeypatch.setattr(f"zoo.ray.{module}.import_ray", lambda name="ray": ray)
+    found = Description(identity={}, rule=ShapeRule(), input_names=("input_ids",))
+    placement = Placement(actors=len(replies), threads=1, ray_options={})
+    with ClusterSession(Opening(settings=RunSettings(model="x")), found, placement) as session:
+        with pytest.raises(DeviceError, match=said):
+            session.submit({"input_ids": np.zeros((1, 2), dtype=np.int64)}).result(5)
+        assert set(session._busy.values()) <= {0}

@@ -83,7 +83,13 @@ class ClusterSession:
         if actor is None:
             fault = ClosedError("this session is closed") if self._closed else DeviceError("every node is lost")
             return _settle(future, fault)
-        reply: Future[Any] = actor.infer.remote(inputs, outputs).future()
+        try:
+            reply: Future[Any] = actor.infer.remote(inputs, outputs).future()
+        except Exception as error:  # when a batch is sent again, nobody but its future can be told
+            self._release(actor)
+            return _settle(
+                future, DeviceError(f"a batch cannot be sent to the cluster: {type(error).__name__}: {error}")
+            )
         reply.add_done_callback(functools.partial(self._land, actor, future, inputs, outputs))
         return None
 
@@ -95,9 +101,9 @@ class ClusterSession:
         outputs: list[str] | None,
         reply: Future[Any],
     ) -> None:
-        with self._lock:
-            if actor in self._busy:
-                self._busy[actor] -= 1
+        self._release(actor)
+        if reply.cancelled():
+            return _settle(future, DeviceError("a batch was given up by the cluster"))
         error = reply.exception()
         if isinstance(error, self._ray.exceptions.RayActorError):
             self._drop(actor)
@@ -106,6 +112,12 @@ class ClusterSession:
             return _settle(future, getattr(error, "cause", None) or error)
         # What comes out of the object store is read-only.
         return _settle(future, {name: np.array(array) for name, array in reply.result().items()})
+
+    def _release(self, actor: Any) -> None:
+        """A batch of ``actor`` has ended."""
+        with self._lock:
+            if actor in self._busy:
+                self._busy[actor] -= 1
 
     def _drop(self, actor: Any) -> None:
         with self._lock:
