@@ -129,6 +129,17 @@ def test_mistakes_are_reported(zoo: Zoo, args: list[str], code: int, said: str) 
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
 
 
+@pytest.mark.parametrize("option", ["--output", "--plot"])
+def test_a_folder_that_is_not_there_is_told_before_minutes_of_measurement(
+    zoo: Zoo, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.bench.bench", lambda *given: pytest.fail("measured"))
+    monkeypatch.setattr("zoo.bench.plot.figure_class", lambda: None)
+    done = zoo("run", MODEL, "--mode", "bench", option, "no/folder/file")
+    assert done.exit_code == 1
+    assert "cannot write no/folder/file: there is no folder no/folder" in done.stderr
+
+
 @pytest.mark.plot
 def test_the_plot_names_every_target_and_shape_and_is_the_same_for_the_same_report(zoo: Zoo, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import check_folder_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.valid_options import ValidChoices
 from zoo.settings import RunSettings
 from zoo.types import Precision
@@ -72,6 +72,8 @@ def measure(
         iterations=choices.iterations,
         rounds=choices.rounds,
     )
+    check_folder_of(output)
+    check_folder_of(choices.plot)
     if choices.plot is not None:
         figure_class()
     with ExitStack() as stack:

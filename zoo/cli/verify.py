@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from zoo.cli.boundary import out, tell
-from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, check_folder_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import model_options
 from zoo.cli.numbers import FloatRange, IntRange
@@ -17,7 +17,6 @@ from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.progress import progress as show_progress
 from zoo.cli.threads import bound_tokenizer
-from zoo.errors import ZooError
 from zoo.settings import RunSettings
 
 
@@ -86,8 +85,7 @@ def command(
     from zoo.checks.device import VerifyRequest, verify
     from zoo.files import write_json
 
-    if output is not None and not output.parent.is_dir():
-        raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
+    check_folder_of(output)
     request = VerifyRequest(
         data_path=data_path,
         torch=torch,

@@ -114,9 +114,12 @@ class ScoringQueue:
         """
         handle = Handle(list(pairs), deadline, truncate, self.drop)
         with self._lock:
-            self._idle.wait_for(lambda: self._closed or not (self._exclusive or self._exclusive_wanted))
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            free = self._idle.wait_for(lambda: self._closed or not (self._exclusive or self._exclusive_wanted), left)
             self._refuse_closed()
-            if handle.pairs:
+            if not free:
+                handle.fail(_late())
+            elif handle.pairs:
                 self._open.add(handle)
                 self._waiting.add(handle)
                 self._start_threads()
@@ -233,7 +236,7 @@ class ScoringQueue:
                 if self._closed:
                     return None
                 for handle in self._late():
-                    failed[handle] = DeadlineError("the pairs were not scored before their deadline")
+                    failed[handle] = _late()
                     self._forget(handle)
                 if self._waiting.any_ready and self._in_flight < self._max_in_flight:
                     chosen = self._choose(failed)
@@ -367,3 +370,7 @@ class ScoringQueue:
             self._in_flight -= 1
             for condition in (self._batch_possible, self._some_finished, self._idle):
                 condition.notify_all()
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("the pairs were not scored before their deadline")
