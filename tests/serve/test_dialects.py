@@ -381,6 +381,7 @@ def test_limits_of_a_request_below_the_models_own_are_kept(server: Running) -> N
     assert tokens(max_tokens_per_doc=4) == 3 + 4 + 3
     assert tokens(max_tokens_per_query=1, max_tokens_per_doc=4) == 1 + 4 + 3
     assert tokens(truncate_prompt_tokens=14) <= 14
+    assert tokens(truncate_prompt_tokens=12) == 12, "within a piece of text, too"
     assert tokens(truncate_prompt_tokens=-1, max_tokens_per_doc=0) == 16
     assert tokens(max_tokens_per_doc=4096) == 16
 

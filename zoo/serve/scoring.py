@@ -150,9 +150,10 @@ def _cut(
             pair = pair._replace(query=chunker.head(pair.query, job.query_tokens))
         if job.passage_tokens is not None:
             pair = pair._replace(passage=chunker.head(pair.passage, job.passage_tokens))
-        chunks = [pair]
-        if how != "truncate" or job.pair_tokens is not None:
-            chunks = chunker.chunks(chunks[0])[: job.max_chunks if how != "truncate" else 1]
+        if how != "truncate":
+            chunks = chunker.chunks(pair)[: job.max_chunks]
+        else:
+            chunks = [pair if job.pair_tokens is None else chunker.beginning(pair)]
         pairs += chunks
         counts.append(len(chunks))
     return pairs, counts if how != "truncate" else None
