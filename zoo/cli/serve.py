@@ -116,7 +116,6 @@ def command(
         for model, names in models
     ]
     server = Server(served, serving, functools.partial(_announce, served))
-    logger.info("listening on %s, opening %s", server.address, ", ".join(model.name for model in served))
     if not serving.keys and not is_loopback(serving.host):
         logger.warning(
             "whoever reaches %s may use it: give it keys (`api_key_file`), or let it listen on 127.0.0.1", serving.host
