@@ -19,6 +19,7 @@ import zoo
 from conftest import PANDA, ROOT, Zoo
 from zoo import Ranked, Reranker
 from zoo.errors import ClosedError, ZooError
+from zoo.types import Pair
 
 TOLERANCE = 1e-5
 """Sums are made in another order in another batch."""
@@ -121,6 +122,15 @@ def test_any_number_of_threads_may_call_one_object(reranker: Reranker) -> None:
         thread.join(120)
     for number in range(6):
         assert found[number] == pytest.approx(expected[number::6], abs=TOLERANCE)
+
+
+def test_exclusive_use_keeps_to_the_budget_of_tokens_too() -> None:
+    pairs = [Pair("what is panda?", "a bear of China " * 3)] * 20
+    with Reranker.open("zoo-reranker-tiny", device="cpu", offline=True, batch_size=None, batch_tokens=64) as opened:
+        with opened.exclusive() as scorer:
+            scores = [logit for _, logit in scorer.score(pairs)]
+        assert scorer.stats.slots / scorer.stats.batches <= 64
+        assert scores == pytest.approx(opened.score(pairs).tolist(), abs=TOLERANCE)
 
 
 def test_after_close_every_call_says_that_it_is_closed() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import io
+import json
 import logging
 import os
 import re
@@ -60,6 +61,13 @@ def atomic_write(path: Path, *, quiet: bool = False) -> Iterator[TextIO]:
     except BaseException:
         _keep(partial, quiet)
         raise
+
+
+def write_json(path: Path, value: object, *, quiet: bool = False) -> None:
+    """``value`` as a JSON document for readers, by the rules of ``atomic_write``. Raises ZooError."""
+    with atomic_write(path, quiet=quiet) as handle:
+        json.dump(value, handle, ensure_ascii=False, indent=2)
+        handle.write("\n")
 
 
 def put_in_place(made: Path, path: Path) -> None:

@@ -8,7 +8,11 @@ import logging
 import os
 from pathlib import Path
 
+from zoo.types import CacheFolder
+
 logger = logging.getLogger(__name__)
+
+RECEIVED = CacheFolder(name="ray", holds="models that a cluster sent to this machine")
 
 PACKAGE = Path(__file__).resolve().parent
 

@@ -17,7 +17,7 @@ import msgspec
 
 from zoo.checkpoints.digests import Digests
 from zoo.checkpoints.files import has_pickled, has_safetensors, model_files, onnx_file, weight_files
-from zoo.files import atomic_write, make_folder, plain_name
+from zoo.files import make_folder, plain_name, write_json
 from zoo.paths import zoo_home
 from zoo.types import CacheFolder, Checkpoint, Device, Precision
 
@@ -120,9 +120,7 @@ def keep(report: Report) -> Path:
     """Write the report in place of an earlier one of the same checkpoint, device and precision. Raises ZooError."""
     path = _place(report.model, report.device, report.precision, report.files)
     make_folder(path.parent, "Set ZOO_HOME to another")
-    with atomic_write(path) as handle:
-        json.dump(msgspec.to_builtins(report), handle, ensure_ascii=False, indent=2)
-        handle.write("\n")
+    write_json(path, msgspec.to_builtins(report))
     return path
 
 

@@ -137,26 +137,18 @@ class Reranker:
         """
         from zoo.export.prepare import prepare
         from zoo.registry.catalogue import Catalogue
-        from zoo.scoring.batch_runner import NoSession
 
         with system_faults(), ExitStack() as stack:
             prepared = prepare(catalogue or Catalogue.installed(), settings, device_here=remote is None)
             stack.callback(prepared.model.close)
-            if prepared.device is None:
-                made = cls(prepared, None, remote(prepared, None) if remote else NoSession(), settings)
-            else:
+            artifact = None
+            if prepared.device is not None:
                 artifact = prepared.artifact(settings.ckpt)
                 where = f"{prepared.device.name} in {prepared.precision}"
                 logger.info("model: %s (%s) on %s", artifact.model, artifact.origin, where)
-                session = (
-                    remote(prepared, artifact)
-                    if remote
-                    else _open_session(
-                        prepared.device, artifact, _session_options(prepared, settings), settings.workers
-                    )
-                )
-                stack.callback(session.close)
-                made = cls(prepared, artifact, session, settings)
+            session = remote(prepared, artifact) if remote else _session(prepared, artifact, settings)
+            stack.callback(session.close)
+            made = cls(prepared, artifact, session, settings)
             stack.pop_all()
         return made
 
@@ -261,7 +253,16 @@ class Reranker:
 
         self._refuse_closed()
         rows = self.settings.batch_size if batch_size is None else batch_size or None
-        scorer = Scorer(pipeline or self.pipeline, self.session, rows, self._features, repeatable, recall, sizes)
+        scorer = Scorer(
+            pipeline or self.pipeline,
+            self.session,
+            rows,
+            self._features,
+            repeatable=repeatable,
+            recall=recall,
+            sizes=sizes,
+            batch_tokens=self.settings.batch_tokens,
+        )
         with self._queue.exclusive(), closing(scorer):
             yield scorer
 
@@ -315,6 +316,23 @@ class Reranker:
             raise ClosedError("this reranker is closed")
 
 
+def _session(prepared: Prepared, artifact: Artifact | None, settings: RunSettings) -> Session:
+    """The session of the settings; an architecture that computes by itself gets one that passes on what it is given."""
+    if prepared.device is None or artifact is None:
+        from zoo.scoring.batch_runner import NoSession
+
+        return NoSession()
+    options = SessionOptions(
+        precision=prepared.precision,
+        batch_size=settings.batch_size,
+        max_length=prepared.max_length,
+        threads=settings.threads,
+        selector=prepared.selector,
+        extra=prepared.device_options,
+    )
+    return _open_session(prepared.device, artifact, options, settings.workers)
+
+
 def _open_session(device: Device, artifact: Artifact, options: SessionOptions, workers: int) -> Session:
     """A session of ``device`` in this process, or in several of its own."""
     if workers == 1:
@@ -327,17 +345,6 @@ def _open_session(device: Device, artifact: Artifact, options: SessionOptions, w
     from zoo.scoring.processes import Processes, open_on
 
     return Processes.workers(functools.partial(open_on, device.name), artifact, options, workers)
-
-
-def _session_options(prepared: Prepared, settings: RunSettings) -> SessionOptions:
-    return SessionOptions(
-        precision=prepared.precision,
-        batch_size=settings.batch_size,
-        max_length=prepared.max_length,
-        threads=settings.threads,
-        selector=prepared.selector,
-        extra=prepared.device_options,
-    )
 
 
 def _pair(pair: object) -> Pair:

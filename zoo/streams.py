@@ -15,6 +15,15 @@ from zoo.files import LONGEST_LINE, reason
 AT_ONCE = 1 << 20
 
 
+def is_open(descriptor: int) -> bool:
+    """Whether this process has the descriptor."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def as_file(path: Path, *, longest_line: int = LONGEST_LINE) -> Iterator[Path]:
     """``path`` if it is a regular file, or a temporary file with what could be read from it. Raises InputError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def test_a_report_has_every_target_and_shape_with_ordered_percentiles() -> None:
     json.dumps(found)
 
 
+def test_more_rows_than_a_device_takes_at_once_are_refused_before_anything_is_measured() -> None:
+    with Reranker.open(MODEL, device="cpu") as reranker:
+        reranker.session.shape_rule = replace(reranker.session.shape_rule, rows=2)  # as a card that is compiled for two
+        assert bench({"cpu": reranker}, BenchRequest(shapes=[Shape(1, 8)], seconds=0.01, rounds=1))["results"]
+        with pytest.raises(ZooError, match=r"4x8 has more rows than the 2 .*\(`batch_size`\)"):
+            bench({"cpu": reranker}, BenchRequest(shapes=[Shape(4, 8)], seconds=0.01, rounds=1))
+
+
 def test_operations_are_those_of_the_matrices_and_of_attention() -> None:
     # Four layers of 384 with an inner size of 768: 4 * 384 * 384 + 2 * 384 * 768 weights each.
     with Reranker.open(MODEL, device="cpu", offline=True) as reranker:
@@ -118,6 +127,17 @@ def test_the_command_line_measures_writes_and_compares(zoo: Zoo, tmp_path: Path)
 def test_mistakes_are_reported(zoo: Zoo, args: list[str], code: int, said: str) -> None:
     done = zoo(*args)
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--output", "--plot"])
+def test_a_folder_that_is_not_there_is_told_before_minutes_of_measurement(
+    zoo: Zoo, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.bench.bench", lambda *given: pytest.fail("measured"))
+    monkeypatch.setattr("zoo.bench.plot.figure_class", lambda: None)
+    done = zoo("run", MODEL, "--mode", "bench", option, "no/folder/file")
+    assert done.exit_code == 1
+    assert "cannot write no/folder/file: there is no folder no/folder" in done.stderr
 
 
 @pytest.mark.plot

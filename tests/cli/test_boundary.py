@@ -25,7 +25,7 @@ pytestmark = [
 MODEL = "zoo-reranker-tiny"
 RUN = ("run", MODEL, "-q")
 LISTINGS: Sequence[tuple[str, ...]] = (
-    ("models",), ("devices",), ("plugins", "--json"), ("doctor", "--offline"), ("cache", "list"),
+    ("models",), ("models", MODEL), ("devices",), ("plugins", "--json"), ("doctor", "--offline"), ("cache", "list"),
 )  # fmt: skip
 
 

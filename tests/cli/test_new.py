@@ -79,3 +79,13 @@ def test_a_folder_that_exists_is_left_as_it_is(zoo: Zoo, tmp_path: Path) -> None
 
 def test_a_kind_that_does_not_exist_is_an_error_of_usage(zoo: Zoo) -> None:
     assert zoo("new", "tokenizer", "mine").exit_code == 2
+
+
+def test_a_package_is_whole_though_its_files_cannot_be_listed(tmp_path: Path) -> None:
+    argv = f'"{sys.executable}" -m zoo new metric my-metric --into "{tmp_path}" >&-'
+    done = subprocess.run(["bash", "-c", argv], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "standard output is closed" in done.stderr
+    assert {"pyproject.toml", "README.md", "my_metric", "tests"} <= {
+        path.name for path in (tmp_path / "my-metric").iterdir()
+    }

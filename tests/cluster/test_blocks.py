@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import Zoo
 from fakes import NumberModel, NumberSession, pipeline_of
-from zoo.errors import ZooError
+from zoo.errors import DeviceError, ZooError
 from zoo.multi.one_file import FileScores
-from zoo.ray.cluster import counted_as, device_for, place
+from zoo.ray.cluster import Placement, device_for, place, ray_resource
 from zoo.ray.nodes import NodeReport, check_equal, check_visible
-from zoo.ray.worker import blocks, check_same
+from zoo.ray.session import ClusterSession
+from zoo.ray.weights import SentFiles
+from zoo.ray.worker import Description, Opening, blocks, check_same
 from zoo.registry.catalogue import Catalogue
 from zoo.scoring.scorer import ScoredPair, Scorer
+from zoo.settings import RunSettings
 from zoo.types import Pair, ShapeRule
 
 BLOCKS_OF_ONE_ROW = ShapeRule(rows=2, length=8)
@@ -70,8 +77,18 @@ def test_an_actor_has_a_share_of_cpus_or_a_card() -> None:
     assert (place(cpu, sizes, None).actors, place(cpu, sizes, None).threads) == (3, 4)
     assert (place(cuda, sizes, None).actors, place(cuda, sizes, None).ray_options["num_gpus"]) == (2, 1.0)
     assert place(catalogue.device("sdaa"), [{"CPU": 8, "SDAA": 4}], None).ray_options["resources"] == {"SDAA": 1.0}
-    assert counted_as(device_for(catalogue, None, sizes)) == "GPU"
+    assert ray_resource(device_for(catalogue, None, sizes)) == "GPU"
     assert device_for(catalogue, None, [{"CPU": 8.0}]).name in ("cpu", "openvino", "torch")
+
+
+def test_no_actor_is_placed_that_would_wait_for_a_cpu_for_ever() -> None:
+    """A node with more cards than CPUs, and one with cards whose CPUs are somebody else's."""
+    cuda = Catalogue.installed().device("cuda")
+    assert place(cuda, [{"CPU": 2.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}, {"GPU": 2.0}], None).actors == 3
+    with pytest.raises(ZooError, match="room for 2"):
+        place(cuda, [{"CPU": 2.0, "GPU": 4.0}], None, 3)
+    with pytest.raises(ZooError, match="a CPU and a 'GPU'"):
+        place(cuda, [{"GPU": 2.0}], None)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +151,78 @@ def test_single_takes_no_cluster(zoo: Zoo) -> None:
 def test_importing_zoo_ray_imports_no_ray() -> None:
     program = "import sys, zoo.ray, zoo.cli; sys.exit(any(name.partition('.')[0] == 'ray' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_models_that_a_cluster_sent_are_listed_and_deleted_like_other_caches(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    stored: list[bytes] = []
+    ray = SimpleNamespace(put=lambda part: stored.append(part) or len(stored) - 1, get=stored.__getitem__)
+    monkeypatch.setattr("zoo.ray.weights.import_ray", lambda: ray)
+    weights = tmp_path / "model.onnx"
+    weights.write_bytes(b"x" * 2_000_000)
+    folder = SentFiles.put({"model.onnx": weights}).received()
+    assert (folder / "model.onnx").read_bytes() == weights.read_bytes()
+    [found] = json.loads(zoo("cache", "list", "--json").stdout)["others"]
+    assert (Path(found["path"]), found["size"]) == (folder.parent, 2_000_000)
+    assert zoo("cache", "prune", "--all").exit_code == 0
+    assert not folder.exists()
+
+
+class LostError(Exception):
+    """In the place of Ray's RayActorError."""
+
+
+class FakeActor:
+    """Gives each batch ``reply``, or raises it where the batch is sent."""
+
+    def __init__(self, reply: Future[Any] | Exception) -> None:
+        self._reply = reply
+        self.ready = SimpleNamespace(remote=lambda: True)
+        self.infer = SimpleNamespace(remote=lambda *given: SimpleNamespace(future=self._sent))
+
+    def _sent(self) -> Future[Any]:
+        if isinstance(self._reply, Exception):
+            raise self._reply
+        return self._reply
+
+
+def ended(error: Exception | None) -> Future[Any]:
+    reply: Future[Any] = Future()
+    if error is None:
+        reply.cancel()
+        reply.set_running_or_notify_cancel()
+    else:
+        reply.set_exception(error)
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([RuntimeError("the connection is closed")], "connection is closed"),
+        ([ended(LostError()), RuntimeError("the connection is closed")], "connection is closed"),
+        ([ended(None)], "was given up"),
+        ([ended(LostError()), ended(LostError())], "every node is lost"),
+    ],
+    ids=["not sent", "not sent again", "given up", "lost"],
+)
+def test_a_batch_that_the_cluster_loses_is_an_error_and_never_a_wait(
+    replies: list[Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actors = iter([FakeActor(reply) for reply in replies])
+    kind = SimpleNamespace(remote=lambda opening: next(actors))
+    exceptions = SimpleNamespace(RayActorError=LostError, RayError=LostError, RayDataUserCodeException=LostError)
+    ray = SimpleNamespace(
+        remote=lambda made: SimpleNamespace(options=lambda **given: kind), get=lambda answer: answer,
+        kill=lambda actor: None, exceptions=exceptions, RayDataUserCodeException=LostError,
+    )  # fmt: skip
+    for module in ("session", "files"):
+        monkeypatch.setattr(f"zoo.ray.{module}.import_ray", lambda name="ray": ray)
+    found = Description(identity={}, rule=ShapeRule(), input_names=("input_ids",))
+    placement = Placement(actors=len(replies), threads=1, ray_options={})
+    with ClusterSession(Opening(settings=RunSettings(model="x")), found, placement) as session:
+        with pytest.raises(DeviceError, match=said):
+            session.submit({"input_ids": np.zeros((1, 2), dtype=np.int64)}).result(5)
+        assert set(session._busy.values()) <= {0}

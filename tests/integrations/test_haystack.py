@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 
 import pytest
 
@@ -70,3 +71,22 @@ def test_a_top_k_below_one_is_refused(ranker: ZooRanker) -> None:
         ZooRanker(MODEL, top_k=0)
     with pytest.raises(ValueError, match="top_k is -1"):
         ranker.run(QUERY, documents(), top_k=-1)
+
+
+def test_requests_at_the_same_time_open_one_model(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def slowly(*given: object) -> Reranker:
+        made.append(given)
+        time.sleep(0.1)
+        return reranker
+
+    monkeypatch.setattr("zoo.integrations.haystack.opened", slowly)
+    ranker = ZooRanker(MODEL, settings=SETTINGS)
+
+    async def at_once() -> list[dict[str, list[Document]]]:
+        return await asyncio.gather(*(ranker.run_async(QUERY, documents()) for _ in range(4)))
+
+    answers = asyncio.run(at_once())
+    assert len(made) == 1
+    assert len({tuple(document.id for document in answer["documents"]) for answer in answers}) == 1

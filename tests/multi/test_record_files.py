@@ -7,6 +7,7 @@ import gzip
 import json
 import random
 from collections.abc import Sequence
+from datetime import datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,39 @@ def test_a_cut_binary_file_is_an_error_with_its_name(name: str, tmp_path: Path) 
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_times_in_nanoseconds_are_read_to_the_microsecond(suffix: str, tmp_path: Path) -> None:
+    """As pandas writes them. Whether pandas is installed here makes no difference."""
+    arrow = pytest.importorskip("pyarrow")
+    times = {
+        "at": arrow.array([1_234_567_891], arrow.timestamp("ns", tz="UTC")),
+        "took": arrow.array([1_500], arrow.duration("ns")),
+        "clock": arrow.array([61_000_000_789], arrow.time64("ns")),
+    }
+    table = arrow.table({"query": ["q"], "passage": ["p"], **times})
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    else:
+        with arrow.OSFile(str(path), "wb") as sink, arrow.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    [(columns, pairs)] = read(path)
+    assert pairs == [Pair("q", "p")]
+    assert columns["at"] == datetime(1970, 1, 1, 0, 0, 1, 234_567, tzinfo=timezone.utc)
+    assert columns["took"] == timedelta(microseconds=1)
+    assert columns["clock"] == time(0, 1, 1)
+    written("jsonl", [columns], tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["at"] == "1970-01-01T00:00:01.234567Z"
+
+
+def test_a_table_that_has_gone_is_an_error_of_its_own(tmp_path: Path) -> None:
+    as_parquet(tmp_path / "table.parquet")
+    file = only(tmp_path / "table.parquet")
+    file.path.unlink()
+    with pytest.raises(InputError, match=r"table\.parquet.*No such file"):
+        list(read_rows(file, Columns()))
+
+
 def test_folders_are_read_with_all_below_and_hidden_files_are_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,3 +333,17 @@ def test_values_of_two_types_in_a_column_of_parquet_need_jsonl(tmp_path: Path) -
     pytest.importorskip("pyarrow")
     with pytest.raises(ZooError, match=r"one type.*jsonl"):
         written("parquet", [{"query": "q", "id": 1}, {"query": "q", "id": "x"}], tmp_path / "x")
+
+
+@pytest.mark.parametrize("value", [{}, [{}]])
+def test_an_object_without_keys_needs_jsonl(value: Any, tmp_path: Path) -> None:
+    """Parquet has no such thing."""
+    pytest.importorskip("pyarrow")
+    with pytest.raises(ZooError, match=r"meta|element.*jsonl"):
+        written("parquet", [{"query": "q", "meta": value}], tmp_path / "x")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_value_that_is_not_json_is_an_error_with_its_column(form: OutputForm, tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match=r"'odd'.*complex"):
+        written(form, [{"query": "q", "odd": [1j]}], tmp_path / "x")

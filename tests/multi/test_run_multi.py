@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Zoo
 from zoo import Reranker
-from zoo.multi import MultiRequest, find_inputs, score_files
+from zoo.multi import InputFile, MultiRequest, find_inputs, score_files
+from zoo.multi.one_file import write_file
 
 MODEL = "zoo-reranker-tiny"
 
@@ -215,3 +217,24 @@ def test_programs_score_files_with_a_reranker_of_their_own(tmp_path: Path) -> No
         done = score_files(reranker, find_inputs([data], tmp_path / "out"), request)
     assert [(file.name, file.pairs) for file in done.files] == [("in.jsonl", 9)]
     assert len((tmp_path / "out" / "in.jsonl.csv").read_text().splitlines()) == 10
+
+
+def test_a_file_that_goes_away_while_its_result_is_written_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = (write(tmp_path / "in" / name, pairs(3)) for name in ("a.jsonl", "b.jsonl"))
+
+    def written_and_lost(file: InputFile, *more: Any) -> int:
+        rows = write_file(file, *more)
+        if file.path == first:
+            first.unlink()
+        return rows
+
+    monkeypatch.setattr("zoo.multi.run.write_file", written_and_lost)
+    with Reranker.open(MODEL, device="cpu", batch_size=None) as reranker:
+        inputs = find_inputs([tmp_path / "in"], tmp_path / "out")
+        found = score_files(reranker, inputs, MultiRequest(output=tmp_path / "out"))
+    assert [file.status for file in found.files] == ["failed", "scored"]
+    assert str(first) in found.files[0].error
+    assert not (tmp_path / "out" / "a.jsonl").exists()
+    assert read(tmp_path / "out" / "b.jsonl")

@@ -465,6 +465,21 @@ def test_inside_exclusive_use_nobody_elses_pairs_are_computed() -> None:
         assert waiting[0].result(SOON).tolist() == [9]
 
 
+def test_a_call_is_late_on_time_though_somebody_has_the_device_to_himself() -> None:
+    with NumberSession() as session, queue_on(session) as queue:
+        found: list[Handle] = []
+        with queue.exclusive():
+            other = threading.Thread(
+                target=lambda: found.append(queue.submit(numbers(1), deadline=time.monotonic() + 0.05))
+            )
+            other.start()
+            other.join(SOON)
+            assert found, "submit waits past the deadline"
+            with pytest.raises(DeadlineError):
+                found[0].result(SOON)
+        assert queue.submit(numbers(2), deadline=time.monotonic() + SOON).result(SOON).tolist() == [2]
+
+
 def test_a_wait_for_exclusive_use_that_is_interrupted_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupting:
         def wait_for(self, predicate: Callable[[], bool]) -> None:
@@ -474,7 +489,7 @@ def test_a_wait_for_exclusive_use_that_is_interrupted_blocks_nobody(monkeypatch:
             """Nobody waits here."""
 
     with NumberSession() as session, queue_on(session) as queue:
-        monkeypatch.setattr(queue, "_calm", Interrupting())
+        monkeypatch.setattr(queue, "_idle", Interrupting())
         with pytest.raises(KeyboardInterrupt), queue.exclusive():
             pass
         monkeypatch.undo()

@@ -89,6 +89,29 @@ def test_cutting_at_the_beginning_is_refused_rather_than_done_at_the_end(server:
 
 
 @pytest.mark.parametrize(
+    ("limit", "tokens"), [("truncate_prompt_tokens", 10), ("max_tokens_per_doc", 4), ("max_tokens_per_query", 1)]
+)
+def test_a_limit_of_the_request_is_not_cut_to_at_the_wrong_end_either(server: Running, limit: str, tokens: int) -> None:
+    body = {
+        "query": "two words",
+        "documents": ["5 and some nine other words more than that"],
+        "truncation_side": "left",
+    }
+    assert server.post("/v1/rerank", {**body, limit: 15}).status_code == 200
+    assert server.post("/v1/rerank", {**body, "truncation_side": "right", limit: tokens}).status_code == 200
+    refused = server.post("/v1/rerank", {**body, limit: tokens})
+    assert refused.status_code == 400
+    assert "pair 0 is longer than the request allows; texts are only cut at their end" in refused.json()["message"]
+
+
+def test_a_pair_counts_as_cut_once_whichever_of_its_texts_was(server: Running) -> None:
+    both = {"text_1": [LONG, "q", LONG, "q"], "text_2": ["1", LONG, LONG, "1"]}
+    answer = server.post("/score", both)
+    assert answer.status_code == 200
+    assert answer.headers["x-zoo-truncated"] == "3"
+
+
+@pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
         ({"query": "q", "texts": []}, 400, "Empty"),
@@ -358,6 +381,7 @@ def test_limits_of_a_request_below_the_models_own_are_kept(server: Running) -> N
     assert tokens(max_tokens_per_doc=4) == 3 + 4 + 3
     assert tokens(max_tokens_per_query=1, max_tokens_per_doc=4) == 1 + 4 + 3
     assert tokens(truncate_prompt_tokens=14) <= 14
+    assert tokens(truncate_prompt_tokens=12) == 12, "within a piece of text, too"
     assert tokens(truncate_prompt_tokens=-1, max_tokens_per_doc=0) == 16
     assert tokens(max_tokens_per_doc=4096) == 16
 

@@ -244,6 +244,23 @@ def test_what_cannot_be_served_is_said_before_anything_is_opened(zoo: Zoo, tmp_p
     assert "several are served here" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("aliases", "said"),
+    [
+        (
+            ["x=zoo-reranker-tiny", "X=bge-reranker-base"],
+            "--alias X=bge-reranker-base: 'zoo-reranker-tiny' is called so already",
+        ),
+        (["bge-reranker-base=zoo-reranker-tiny"], "'bge-reranker-base' is called so already"),
+    ],
+)
+def test_a_name_of_two_models_is_refused_rather_than_answered_by_one(zoo: Zoo, aliases: list[str], said: str) -> None:
+    given = [word for alias in aliases for word in ("--alias", alias)]
+    result = zoo("serve", "zoo-reranker-tiny", "--model", "bge-reranker-base", "--offline", *given)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
 def test_a_model_that_cannot_be_opened_ends_the_command(zoo: Zoo, tmp_path: Path) -> None:
     result = zoo("serve", "zoo-reranker-tiny", "--offline", "--port", 0, "--config-path", tmp_path)
     assert result.exit_code == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -162,3 +163,77 @@ def test_a_score_that_is_no_number_is_an_error_of_its_request_alone() -> None:
         assert {each.result().status_code for each in good} == {200}
         assert server.post("/v1/rerank", {"query": "q", "documents": ["13"]}).status_code == 500
         assert server.service.ready
+
+
+def test_a_device_that_blocks_the_scorer_is_opened_again() -> None:
+    """It fails once, and then hangs where deadlines are watched: inside ``submit``."""
+    broken, release = threading.Event(), threading.Event()
+    sessions: list[WordSession] = []
+
+    class Blocking(WordSession):
+        def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+            if self is sessions[0] and broken.is_set():
+                if len(self.shapes) < 2:
+                    self.shapes.append((0, 0))
+                    raise RuntimeError("a fault")
+                assert release.wait(SOON)
+            return super().submit(inputs, outputs)
+
+        def close(self) -> None:
+            release.set()
+            super().close()
+
+    def opened() -> Reranker:
+        sessions.append(Blocking(ShapeRule(tokens=64)))
+        return FakeReranker(sessions[-1])
+
+    with serving(opened, device_timeout=1.0) as server:
+        broken.set()
+        assert server.post("/rerank", BODY).status_code == 503
+        until(lambda: server.service.ready and len(sessions) == 2)
+        assert server.post("/rerank", BODY).status_code == 200
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs"])
+def test_a_model_that_opens_and_cannot_score_is_closed_before_it_is_opened_again(fault: str) -> None:
+    broken, release = threading.Event(), threading.Event()
+    opened: list[FakeReranker] = []
+    closed: list[int] = []
+
+    class Counted(FakeReranker):
+        def close(self) -> None:
+            closed.append(opened.index(self))
+            release.set()
+            super().close()
+
+    def opener() -> Reranker:
+        mine = len(opened)
+        assert closed == list(range(mine)), "the device has room for one"
+
+        def work(number: int) -> None:
+            if mine == 0 and broken.is_set():
+                raise RuntimeError("gone")
+            if mine == 1:
+                if fault == "raises":
+                    raise RuntimeError("out of memory")
+                release.clear()
+                assert release.wait(SOON)
+
+        opened.append(Counted(WordSession(ShapeRule(tokens=64), work)))
+        return opened[-1]
+
+    with serving(opener, device_timeout=1.0) as server:
+        broken.set()
+        assert server.post("/rerank", BODY).status_code == 503
+        until(lambda: server.service.ready and len(opened) >= 3)
+        assert server.post("/rerank", BODY).status_code == 200
+
+
+def test_a_fault_of_an_opener_is_a_model_that_has_failed() -> None:
+    def opener() -> Reranker:
+        raise RuntimeError("a plugin's own fault")
+
+    with serving(opener, wait=False) as server:
+        server.thread.join(SOON)
+        assert "a plugin's own fault" in str(server.error)
+        assert server.service.models.all[0].state == "failed"

@@ -79,10 +79,7 @@ def bench(
         raise ZooError("a measurement needs one round and one shape at least")
     for name, reranker in rerankers.items():
         for shape in request.shapes:
-            if shape.length > reranker.max_length:
-                raise ZooError(
-                    f"`shapes`: {shape} is longer than the {reranker.max_length} tokens that {name} takes (`max_length`)"
-                )
+            _check_fits(shape, name, reranker)
     runners = {name: runner_of(reranker) for name, reranker in rerankers.items()}
     work = {
         (name, shape): random_batch(runner, shape.rows, shape.length)
@@ -108,6 +105,16 @@ def bench(
         "targets": {name: _description(reranker) for name, reranker in rerankers.items()},
         "results": [_result(entry, request, rerankers[entry.target], max(product)) for entry in entries.values()],
     }
+
+
+def _check_fits(shape: Shape, name: str, reranker: Reranker) -> None:
+    if shape.length > reranker.max_length:
+        raise ZooError(
+            f"`shapes`: {shape} is longer than the {reranker.max_length} tokens that {name} takes (`max_length`)"
+        )
+    rows = reranker.session.shape_rule.rows
+    if rows is not None and shape.rows > rows:
+        raise ZooError(f"`shapes`: {shape} has more rows than the {rows} that {name} is opened for (`batch_size`)")
 
 
 def _round(runner: BatchRunner, batch: Batch, entry: Entry, request: BenchRequest, clock: Callable[[], float]) -> None:

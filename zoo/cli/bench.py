@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from zoo.cli.common import json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import check_folder_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.valid_options import ValidChoices
 from zoo.settings import RunSettings
 from zoo.types import Precision
@@ -64,7 +63,7 @@ def measure(
     """Measure every target side by side, write the report, and print a table of it."""
     from zoo.bench import BenchRequest, Shape, bench
     from zoo.bench.plot import figure_class, plot
-    from zoo.files import atomic_write
+    from zoo.files import write_json
     from zoo.reranker import Reranker
 
     request = BenchRequest(
@@ -73,6 +72,8 @@ def measure(
         iterations=choices.iterations,
         rounds=choices.rounds,
     )
+    check_folder_of(output)
+    check_folder_of(choices.plot)
     if choices.plot is not None:
         figure_class()
     with ExitStack() as stack:
@@ -82,8 +83,7 @@ def measure(
         }
         report = bench(rerankers, request)
     if output is not None:
-        with atomic_write(output) as handle:
-            json.dump(report, handle, indent=2, ensure_ascii=False)
+        write_json(output, report)
     if choices.plot is not None:
         plot(report, choices.plot)
     if as_json:

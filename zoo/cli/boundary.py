@@ -15,6 +15,7 @@ import click
 from zoo.cli.settings_names import as_flags
 from zoo.errors import ZooError
 from zoo.files import in_words, reason
+from zoo.streams import is_open
 
 SIGNALS = ("SIGTERM", "SIGHUP")
 """Requests to end, which do what Ctrl-C does."""
@@ -43,7 +44,7 @@ def standard_streams() -> Iterator[None]:
     on whether somebody reads the messages.
     """
     for descriptor in (0, 1, 2):
-        if not _is_open(descriptor):
+        if not is_open(descriptor):
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if hasattr(sys.stdout, "reconfigure"):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
@@ -53,14 +54,6 @@ def standard_streams() -> Iterator[None]:
         yield
     finally:
         _flush()
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def _flush() -> None:
@@ -145,8 +138,13 @@ def _in_words(error: BaseException) -> str:
 
 def fail(message: str) -> None:
     """Write what is wrong to stderr and exit with 1."""
-    tell(f"Error: {as_flags(message)}")
+    tell_error(message)
     sys.exit(1)
+
+
+def tell_error(message: str) -> None:
+    """What is wrong, on stderr, with settings spelled as options."""
+    tell(f"Error: {as_flags(message)}")
 
 
 def tell(message: str) -> None:

@@ -80,7 +80,10 @@ def verify(keys: tuple[str, ...], as_json: bool) -> None:
 @command.command("prune")
 @click.argument("keys", nargs=-1, metavar="[ARTIFACT]...")
 @click.option(
-    "--all", "everything", is_flag=True, help="Delete every artifact, compiled engines and quality reports too."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Delete every artifact, and what else is kept: compiled engines, quality reports, models that a cluster sent.",
 )
 @click.option(
     "--unused-for",
@@ -130,14 +133,14 @@ def prune(keys: tuple[str, ...], everything: bool, unused_for: float | None, dry
 
 
 def _other_folders(ctx: click.Context) -> list[dict[str, Any]]:
-    """What lies below ZOO_HOME beside artifacts and can be made again."""
+    """What lies below ZOO_HOME beside artifacts and can be made or sent again."""
     from zoo.files import size_of
-    from zoo.paths import zoo_home
+    from zoo.paths import RECEIVED, zoo_home
     from zoo.precision import CACHE
 
     return [
         {"path": str(path), "holds": cache.holds, "size": size_of(path)}
-        for cache in (CACHE, *catalogue_of(ctx).caches)
+        for cache in (CACHE, RECEIVED, *catalogue_of(ctx).caches)
         if (path := zoo_home() / cache.name).is_dir()
     ]
 

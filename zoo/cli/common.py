@@ -7,12 +7,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from zoo.cli.boundary import is_terminal, out, speaks_utf8, tell
 from zoo.cli.settings_names import as_flags
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.registry.catalogue import Catalogue
@@ -82,6 +84,12 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "Warning: " if record.levelno >= logging.WARNING else ""
         tell(prefix + as_flags(record.getMessage()))
+
+
+def check_folder_of(path: Path | None) -> None:
+    """Refuse a file to write whose folder is not there, before minutes of work. Raises ZooError."""
+    if path is not None and not path.parent.is_dir():
+        raise ZooError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")

@@ -108,14 +108,14 @@ def command(
     if not quality:
         _show(export(catalogue, settings), None, as_json)
         return
-    # What is measured is what a run opens. It may need no export at all, and is made on the way where it does.
+    # What a run opens is measured. It may need no export at all; if it does, measuring makes it.
     made = export(catalogue, settings) if output or optimize or shapes else None
     measured = _quality(catalogue, settings, quality, quality_queries)
     _show(made or measured.artifact, measured, as_json)
 
 
 def _show(artifact: Artifact, measured: Measured | None, as_json: bool) -> None:
-    """The file's path, and the report where there is one."""
+    """The file's path, and the report if there is one."""
     reports = [asdict(quality) for quality in measured.report.collections] if measured else []
     if as_json:
         found = {"quality_report": str(measured.path), "quality": reports} if measured else {}

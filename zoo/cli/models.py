@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from zoo.cli.boundary import out
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
 from zoo.errors import ZooError
 from zoo.registry.card import ModelCard
@@ -51,7 +52,7 @@ def _show_one(catalogue: Catalogue, name: str, *, offline: bool, as_json: bool) 
         return
     for key, value in content.items():
         if value not in (None, [], {}, ""):
-            click.echo("\n".join(_lines(key, value)))
+            out("\n".join(_lines(key, value)))
 
 
 def _whole(card: ModelCard, folder: Path | None, plugin: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import click
 
+from zoo.cli.boundary import out
 from zoo.cli.common import verbosity_options
 from zoo.errors import ZooError
+from zoo.files import reason
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 FILES: Mapping[str, Mapping[str, str]] = {
@@ -72,16 +74,16 @@ def command(kind: str, name: str, into: Path) -> None:
     tests pass as generated; docs/plugins.md says what to change.
     """
     folder = into / name
-    for path, text in package(kind, name).items():
-        target = folder / path
-        if target == folder / "pyproject.toml" and folder.exists():
-            raise ZooError(f"{folder} exists already; choose another name, or another folder with --into")
+    files = {folder / path: text for path, text in package(kind, name).items()}
+    if folder.exists():
+        raise ZooError(f"{folder} exists already; choose another name, or another folder with --into")
+    for target, text in files.items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise ZooError(f"cannot write {target}: {error.strerror or error}") from error
-        click.echo(target)
+            raise ZooError(f"cannot write {target}: {reason(error)}") from error
+    out("\n".join(map(str, files)))
 
 
 def package(kind: str, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``--precision`` and ``--half/--no-half``: two ways to say one thing, which must not contradict each other."""
+"""``--precision`` and ``--half/--no-half``: two options for one setting, which must not contradict each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoo.types import Precision
 
 
 def chosen_precision(half: bool | None, precision: PrecisionChoice | None, ckpt: Path | None) -> PrecisionChoice | None:
-    """What both options say together. Raises UsageError where they contradict each other, or ``auto`` meets a file of its own."""
+    """What both options say together. Raises UsageError if they contradict each other, or for ``auto`` with a model file of the user's."""
     if precision == "auto" and ckpt is not None:
         raise click.UsageError(
             "--precision auto goes by reports on a checkpoint, and --ckpt names a file: name its precision"

@@ -140,7 +140,7 @@ def command(
         )
         return
     dataset, languages = split_dataset(valid)
-    from zoo.cli.valid import evaluate_and_tell
+    from zoo.cli.valid import evaluate_and_print
     from zoo.evaluation.datasets import DataRequest
     from zoo.evaluation.harness import EvaluationRequest
 
@@ -163,13 +163,13 @@ def command(
         normalize=normalize,
         rows_given=batch_size is not None,
     )
-    evaluate_and_tell(
+    evaluate_and_print(
         catalogue_of(ctx), settings, request, style=progress, as_json=as_json, cluster=valid.cluster, actors=actors
     )
 
 
 def chosen_rows(given: int | None, mode: str) -> int | None:
-    """Rows a batch: the mode's default where nothing is given, None where the device is to choose."""
+    """Rows a batch: the mode's default if nothing is given, None if the device is to choose."""
     if given is None:
         return {"valid": BATCH_SIZE, "multi": None}.get(mode, 1)
     return given or None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from zoo.cli.boundary import tell_error
 from zoo.cli.common import catalogue_of, verbosity_options
 from zoo.cli.device_options import DeviceCommand
 from zoo.cli.model_options import model_options
@@ -115,7 +116,6 @@ def command(
         for model, names in models
     ]
     server = Server(served, serving, functools.partial(_announce, served))
-    logger.info("listening on %s, opening %s", server.address, ", ".join(model.name for model in served))
     if not serving.keys and not is_loopback(serving.host):
         logger.warning(
             "whoever reaches %s may use it: give it keys (`api_key_file`), or let it listen on 127.0.0.1", serving.host
@@ -130,18 +130,23 @@ def _named(
     from zoo.checkpoints.resolve import check_name, resolve
 
     for name in given:
-        check_name(catalogue, name)  # a misspelt name is said before another one is asked for on the hub
+        check_name(catalogue, name)  # a misspelt name is reported before another one is asked for on the hub
     found: dict[str, tuple[Named, list[str]]] = {}
+    meant: dict[str, str] = {}
     for name in dict.fromkeys(given):
         model = resolve(catalogue, name, offline=offline)
-        known, names = found.setdefault(model.card.name, (model, []))
+        known, _ = found.setdefault(model.card.name, (model, [model.card.hub] if model.card.hub else []))
         if known.name != model.name:
             raise ZooError(f"{known.name} and {name} would both be served as '{model.card.name}'; serve one of them")
-        names += [alias for alias, of in aliases if of == name or of == model.card.name]
-        names += [model.card.hub] if model.card.hub else []
+        meant |= {name: model.card.name, model.card.name: model.card.name}
+    owners = {name.casefold(): served for served, (_, names) in found.items() for name in (served, *names)}
     for alias, name in aliases:
-        if name not in given and name not in found:
+        if name not in meant:
             raise click.UsageError(f"--alias {alias}={name}: '{name}' is not served here.")
+        owner = owners.setdefault(alias.casefold(), meant[name])
+        if owner != meant[name]:
+            raise click.UsageError(f"--alias {alias}={name}: '{owner}' is called so already. Choose another name.")
+        found[owner][1].append(alias)
     return list(found.values())
 
 
@@ -167,7 +172,7 @@ def _run(server: Server) -> None:
     except ZooError as error:
         if not _work_is_left():
             raise
-        click.echo(f"Error: {error}", err=True)
+        tell_error(str(error))
         _leave(1)
     if _work_is_left():
         _leave(0)

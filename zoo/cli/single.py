@@ -64,7 +64,7 @@ def score_pairs(
             style = "plain"  # results share the terminal with the bar
         escaped = output is None and not speaks_utf8()
         for record, logits in progress(results, total, "scored lines", style):
-            line = _json_lines(record, logits, escaped) if as_json else _vendor_line(record, logits, normalize)
+            line = _json_lines(record, logits, escaped) if as_json else _tecorigin_line(record, logits, normalize)
             handle.write(line)
             if expected is not None:
                 expected.add(logits)
@@ -124,7 +124,7 @@ def _report_unknown(stats: RunStats) -> None:
         )  # fmt: skip
 
 
-def _vendor_line(record: Record, logits: Sequence[float], normalize: bool) -> str:
+def _tecorigin_line(record: Record, logits: Sequence[float], normalize: bool) -> str:
     """Tecorigin's form: the line's pairs and their score by Python's own repr (a list of scores for several pairs)."""
     values = [sigmoid(logit) if normalize else logit for logit in logits]
     pairs = [[pair.query, pair.passage] for pair in record.pairs]

@@ -19,7 +19,7 @@ from zoo.settings import RunSettings
 logger = logging.getLogger(__name__)
 
 
-def evaluate_and_tell(
+def evaluate_and_print(
     catalogue: Catalogue,
     settings: RunSettings,
     request: EvaluationRequest,

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from zoo.cli.numbers import FloatRange, IntRange
 
 BATCH_SIZE = 32
-"""Pairs a batch in valid mode, where neither ``--batch-size`` nor a budget of the device says it."""
+"""Pairs a batch in valid mode, if neither ``--batch-size`` nor a budget of the device decides it."""
 
 TOP_K = 100
 """Candidates of a query in valid mode."""

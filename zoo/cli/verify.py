@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from zoo.cli.boundary import out, tell
-from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
+from zoo.cli.common import catalogue_of, check_folder_of, json_option, print_json, print_table, verbosity_options
 from zoo.cli.device_options import ComparingCommand
 from zoo.cli.model_options import model_options
 from zoo.cli.numbers import FloatRange, IntRange
@@ -18,7 +17,6 @@ from zoo.cli.precision import chosen_precision
 from zoo.cli.progress import Progress, progress_option
 from zoo.cli.progress import progress as show_progress
 from zoo.cli.threads import bound_tokenizer
-from zoo.errors import ZooError
 from zoo.settings import RunSettings
 
 
@@ -85,9 +83,9 @@ def command(
     )
     from zoo.checkpoints.resolve import short_name
     from zoo.checks.device import VerifyRequest, verify
+    from zoo.files import write_json
 
-    if output is not None and not output.parent.is_dir():
-        raise ZooError(f"cannot write {output}: there is no folder {output.parent}")  # said before minutes of work
+    check_folder_of(output)
     request = VerifyRequest(
         data_path=data_path,
         torch=torch,
@@ -101,21 +99,13 @@ def command(
         catalogue_of(ctx), settings, request, lambda items, total, label: show_progress(items, total, label, progress)
     )
     path = output or Path(f"zoo-verify-{short_name(settings.model)}-{report['device']['name']}.json")
-    _write(path, report)
+    write_json(path, report)
     if as_json:
         print_json(report)
     else:
         _show(report)
     tell(f"report: {path}")
     ctx.exit(0 if report["passed"] else 1)
-
-
-def _write(path: Path, report: dict[str, Any]) -> None:
-    from zoo.files import atomic_write
-
-    with atomic_write(path) as handle:
-        json.dump(report, handle, ensure_ascii=False, indent=2)
-        handle.write("\n")
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from zoo.evaluation.report import document
 from zoo.evaluation.rerank import Result, Scored, collect, identity, judge, overall, rerank
 from zoo.evaluation.result_files import make_folders, write_files
 from zoo.evaluation.timing import Stopwatch, Timing
-from zoo.files import atomic_write
+from zoo.files import atomic_write, write_json
 from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Participant
 from zoo.reranker import Reranker
@@ -182,8 +181,7 @@ def _kept_in(journal: Journal) -> Iterator[None]:
 
 def _write_report(output: Path, report: dict[str, Any], results: Sequence[Result], normalize: bool) -> list[Path]:
     paths = [output / "report.json", output / "report.html"]
-    with atomic_write(paths[0], quiet=True) as handle:
-        json.dump(report, handle, indent=2, ensure_ascii=False)
+    write_json(paths[0], report, quiet=True)
     with atomic_write(paths[1], quiet=True) as handle:
         handle.write(page(report, results, normalize=normalize))
     return paths

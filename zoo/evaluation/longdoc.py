@@ -50,8 +50,17 @@ class Chunker:
         if sum(costs) <= room or len(pieces) < 2:
             return [pair]
         if room < 1:
-            raise ZooError(f"a query of {cost} tokens leaves no room for a passage: lower `query_max_length`")
+            raise _no_room(cost)
         return [pair._replace(passage="".join(pieces[first:last])) for first, last in spans(costs, room)]
+
+    def beginning(self, pair: Pair) -> Pair:
+        """The pair with as much of its passage's beginning, up to a word's end, as fits beside the query."""
+        if not pair.passage:
+            return pair
+        cost = self._cost(pair.query, pair.instruction)
+        if cost >= self._max_length:
+            raise _no_room(cost)
+        return pair._replace(passage=self.head(pair.passage, self._max_length - cost))
 
     def head(self, text: str, tokens: int) -> str:
         """The beginning of ``text``, up to a word's end, that has at most ``tokens`` tokens."""
@@ -74,6 +83,10 @@ class Chunker:
 
     def _query_cost(self, query: str, instruction: str) -> int:
         return self._pipeline.preprocess([Pair(query, "", instruction)]).rows[0].length
+
+
+def _no_room(cost: int) -> ZooError:
+    return ZooError(f"a query of {cost} tokens leaves no room for a passage: lower `query_max_length`")
 
 
 def spans(costs: Sequence[int], room: int) -> Iterator[tuple[int, int]]:

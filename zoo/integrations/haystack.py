@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any, Literal
+from threading import Lock
+from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from zoo.integrations.shared import best, opened
-from zoo.reranker import Reranker
+from zoo.reranker import Reranker, Scale
+
+OPENING = Lock()
+"""``run_async`` calls from several threads open one model. Not a ranker's own: a lock cannot be copied, and rankers are."""
 
 
 @component
@@ -63,14 +67,20 @@ class ZooRanker:
 
     def warm_up(self) -> None:
         """Open the model, if it is not open yet. Raises ZooError."""
-        if self._reranker is None:
-            self._reranker = opened(self.model, self.settings)
+        self._opened()
+
+    def _opened(self) -> Reranker:
+        with OPENING:
+            if self._reranker is None:
+                self._reranker = opened(self.model, self.settings)
+            return self._reranker
 
     def close(self) -> None:
         """Release the model. The next ``run`` opens it again."""
-        if self._reranker is not None:
-            self._reranker.close()
-            self._reranker = None
+        with OPENING:
+            reranker, self._reranker = self._reranker, None
+        if reranker is not None:
+            reranker.close()
 
     @component.output_types(documents=list[Document])
     def run(
@@ -91,10 +101,8 @@ class ZooRanker:
         different = list(by_id.values())
         if not different:
             return {"documents": []}
-        self.warm_up()
-        assert self._reranker is not None
-        scale: Literal["logit", "probability"] = "probability" if scaled else "logit"
-        found = best(self._reranker, query, [self._text(each) for each in different], most, threshold, scale)
+        scale: Scale = "probability" if scaled else "logit"
+        found = best(self._opened(), query, [self._text(each) for each in different], most, threshold, scale)
         return {"documents": [replace(different[each.index], score=each.score) for each in found]}
 
     @component.output_types(documents=list[Document])

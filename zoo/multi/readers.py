@@ -119,17 +119,31 @@ def _arrow_batches(arrow: Any, file: InputFile) -> Iterator[Any]:
 
 
 def _batches(file: InputFile, columns: Columns, batches: Callable[[], Iterator[Any]]) -> Rows:
-    if not file.path.stat().st_size:
-        return
     arrow = import_arrow("pyarrow", str(file.path))
     number = 0
     try:
+        if not file.path.stat().st_size:
+            return
         for batch in batches():
-            for values in batch.to_pylist():
+            for values in _in_microseconds(arrow, batch).to_pylist():
                 number += 1
                 yield _row(file, columns, number, values, what="row")
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise InputError(file.path, None, f"cannot be read as {file.form} after row {number}: {error}") from error
+
+
+def _in_microseconds(arrow: Any, batch: Any) -> Any:
+    """The batch with times as Python has them: nanoseconds would be an error, or objects of pandas if that is installed."""
+
+    def coarser(kind: Any) -> Any:
+        if getattr(kind, "unit", "") != "ns":
+            return kind
+        if arrow.types.is_timestamp(kind):
+            return arrow.timestamp("us", tz=kind.tz)
+        return arrow.duration("us") if arrow.types.is_duration(kind) else arrow.time64("us")
+
+    schema = arrow.schema([field.with_type(coarser(field.type)) for field in batch.schema])
+    return batch if schema.equals(batch.schema) else arrow.Table.from_batches([batch]).cast(schema, safe=False)
 
 
 def _lines(file: InputFile) -> Iterator[tuple[int, str]]:

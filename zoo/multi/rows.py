@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold query and passage; empty means those that are usually called so."""
+    """Which columns hold query and passage; empty means the usual names."""
 
     query: str = ""
     passage: str = ""

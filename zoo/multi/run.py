@@ -18,7 +18,7 @@ from zoo.checkpoints.digests import sha256
 from zoo.errors import ZooError
 from zoo.evaluation.journal import Journal
 from zoo.evaluation.rerank import scores_identity
-from zoo.files import atomic_write
+from zoo.files import atomic_write, reason, write_json
 from zoo.multi.inputs import InputFile
 from zoo.multi.one_file import FileScores, Shown, score_file, write_file
 from zoo.multi.rows import Columns
@@ -104,7 +104,7 @@ def score_files(
 
 @dataclass(frozen=True, kw_only=True)
 class Begun:
-    """A file that is being scored: what it held when that began, and where its result and what an interruption leaves go."""
+    """A file that is being scored: its content when that began, and the paths of its result and of what an interruption leaves."""
 
     file: InputFile
     output: Path
@@ -152,7 +152,7 @@ class MultiRun:
             content, stamp = sha256(file.path), _stamp(file)
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ZooError(f"{file.path} into {output}: {error.strerror}") from error
+            raise ZooError(f"{file.path} cannot be scored into {output}: {reason(error)}") from error
         if not self.request.overwrite and (kept := self._kept(done, content, output)):
             return kept
         return Begun(
@@ -165,7 +165,7 @@ class MultiRun:
         if not len(scores):
             logger.warning("%s holds no pairs; its result is empty", file.path)
         rows = write_file(file, request.columns, scores, begun.output, request.form, request.top_k)
-        if _stamp(file) != begun.stamp:
+        if not _is_unchanged(begun):
             begun.output.unlink(missing_ok=True)
             raise ZooError(f"{file.path} has changed while it was scored")
         result = FileResult(
@@ -187,8 +187,7 @@ class MultiRun:
     def reported(self, files: Sequence[FileResult]) -> MultiResult:
         """Write report.json."""
         report = {"run": self.header, "files": [asdict(result) for result in files], "totals": _totals(files)}
-        with atomic_write(self.request.output / "report.json") as handle:
-            json.dump(report, handle, indent=2, ensure_ascii=False)
+        write_json(self.request.output / "report.json", report)
         return MultiResult(files=files, report=report)
 
     def _kept(self, done: Path, content: str, output: Path) -> FileResult | None:
@@ -218,8 +217,16 @@ def _scored(reranker: Reranker, run: MultiRun, begun: Begun, shown: Shown) -> Fi
 
 
 def _stamp(file: InputFile) -> tuple[int, int]:
+    """What tells whether a file has changed. Raises OSError."""
     status = file.path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _is_unchanged(begun: Begun) -> bool:
+    try:
+        return _stamp(begun.file) == begun.stamp
+    except OSError:
+        return False
 
 
 def _totals(files: Sequence[FileResult]) -> dict[str, Any]:

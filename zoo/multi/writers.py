@@ -53,7 +53,13 @@ class JsonLines:
             self._kept = kept_names(self._names)
         row = {self._kept[name]: value for name, value in columns.items()}
         row.update(zip(ADDED, added, strict=True))
-        self._handle.write(self._encode(row) + b"\n")
+        try:
+            line = self._encode(row)
+        except (TypeError, ValueError):
+            for name, value in columns.items():
+                _encoded(name, value)
+            raise
+        self._handle.write(line + b"\n")
 
     def close(self) -> None:
         self._handle.close()
@@ -95,7 +101,7 @@ class Csv(_SameColumns):
         header = self._checked(columns)
         if header:
             self._writer.writerow(header)
-        self._writer.writerow(map(_cell, [*self._values(columns), *added]))
+        self._writer.writerow(map(_cell, [*(self._kept or ()), *ADDED], [*self._values(columns), *added]))
 
     def close(self) -> None:
         if self._kept is None:
@@ -140,12 +146,14 @@ class Parquet(_SameColumns):
             columns = zip(*self._rows, strict=True) if self._rows else [()] * len(names)
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, self._schema.types, strict=True)]
             self._file.write_table(arrow.Table.from_arrays(arrays, schema=self._schema))
-        except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
-            raise ZooError(f"not all values of a column have one type ({error}). Choose the `format` jsonl") from error
+        except (arrow.ArrowException, OverflowError) as error:
+            raise ZooError(
+                f"a column cannot be written as Parquet, whose columns have one type ({error}). Choose the `format` jsonl"
+            ) from error
         self._rows = []
 
     def _typed(self, names: Sequence[str], types: Sequence[Any]) -> Any:
-        """The schema of ``names``: text where nothing has been seen yet, and the types of the added columns as they are."""
+        """The schema of ``names``: a column without values is text, and the added columns have their own types."""
         arrow = self._arrow
         added = dict(zip(ADDED, (arrow.float32(), arrow.float64(), arrow.int64(), arrow.bool_()), strict=True))
         seen = dict(zip(names, types, strict=False))
@@ -155,7 +163,17 @@ class Parquet(_SameColumns):
         ])  # fmt: skip
 
 
-def _cell(value: Any) -> Any:
+def _cell(name: str, value: Any) -> Any:
     if value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool)):
         return value
-    return msgspec.json.encode(value).decode()
+    return _encoded(name, value).decode()
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    """The value of a column as JSON. Raises ZooError."""
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError) as error:
+        raise ZooError(
+            f"a value of the column '{name}' cannot be written as JSON ({error}). Leave the column out"
+        ) from error

@@ -99,13 +99,13 @@ def device_for(catalogue: Catalogue, target: str | None, sizes: Sequence[Mapping
     if target is not None:
         return choose_device(catalogue, target, available=False)[0]
     for device in sorted(catalogue.devices, key=lambda device: -device.priority):
-        counted = counted_as(device)
-        if any(size.get(counted) for size in sizes) if counted else probe(device).ok:
+        resource = ray_resource(device)
+        if any(size.get(resource) for size in sizes) if resource else probe(device).ok:
             return device
     raise ZooError("no device is available on the cluster: name one (`device`)")
 
 
-def counted_as(device: Device) -> str:
+def ray_resource(device: Device) -> str:
     """The name under which Ray counts the device's cards; empty for a device of CPUs."""
     return str(getattr(device, "resource", ""))
 
@@ -113,15 +113,20 @@ def counted_as(device: Device) -> str:
 def place(
     device: Device, sizes: Sequence[Mapping[str, float]], threads: int | None, actors: int | None = None
 ) -> Placement:
-    """One actor a card, or one for each share of ``threads`` CPUs. Raises ZooError if none fits, or fewer than ``actors``."""
-    counted = counted_as(device)
+    """One actor a card and CPU, or one for each share of ``threads`` CPUs. Raises ZooError if none fits, or fewer than ``actors``.
+
+    Ray lets an actor that does not fit wait for ever, so none is counted that its node has no room for.
+    """
+    resource = ray_resource(device)
     reserved: dict[str, Any]
     cpus = [int(size.get("CPU", 0)) for size in sizes if size.get("CPU", 0) >= 1]
-    if counted:
-        fits = sum(int(size.get(counted, 0)) for size in sizes)
-        lacking = f"Ray counts no '{counted}' on its nodes, which '{device.name}' needs"
+    if resource:
+        fits = sum(int(min(size.get(resource, 0), size.get("CPU", 0))) for size in sizes)
+        lacking = f"Ray counts no '{resource}' on its nodes, which '{device.name}' needs"
+        if any(size.get(resource) for size in sizes):
+            lacking = f"no node has a CPU and a '{resource}', which an actor on '{device.name}' needs"
         share = threads or 1
-        reserved = {"num_cpus": 1.0, **({"num_gpus": 1.0} if counted == "GPU" else {"resources": {counted: 1.0}})}
+        reserved = {"num_cpus": 1.0, **({"num_gpus": 1.0} if resource == "GPU" else {"resources": {resource: 1.0}})}
     else:
         share = threads or min([*cpus, MOST_THREADS])
         fits = sum(count // share for count in cpus)

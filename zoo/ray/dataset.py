@@ -42,7 +42,7 @@ def score(
 ) -> Dataset:
     """``dataset`` with the columns ``logit`` (float32), ``score`` (its sigmoid) and ``truncated``; all others are kept.
 
-    ``query`` and ``passage`` name the columns of the texts; empty means those that are usually called so. A column ``instruction`` is
+    ``query`` and ``passage`` name the columns of the texts; empty means the usual names. A column ``instruction`` is
     for models that read one. Rows come in any order, as Ray Data gives them: carry an id. ``actors`` None is as many as fit, each with
     ``threads`` CPUs or a card; ``batch_size`` rows are sorted and scored together. ``checkpoint`` and ``ckpt`` that a node does not see
     are sent to it. The nodes are checked now, and the model is opened when the dataset is read. Raises ZooError.

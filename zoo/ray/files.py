@@ -1,7 +1,7 @@
 """``zoo run --mode multi --cluster``: the result files of one machine, scored by many.
 
-Nodes read the files and score them block by block. What comes home is 21 bytes a pair, kept in each file's journal; a file is written
-here, when all its blocks are there. So a run goes on after an interruption without computing a block again.
+Nodes read the files and score them block by block. The driver gets 21 bytes a pair, which it keeps in each file's journal; it writes a
+file when all its blocks are there. So a run goes on after an interruption without computing a block again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from zoo.ray.worker import END, Description, Opening, ScoreBlocks, describe, ite
 logger = logging.getLogger(__name__)
 
 MOST_READERS = 32
-"""Files that are read at the same time, and about as many whose scores wait at home."""
+"""Files that are read at the same time, and about as many whose scores wait on the driver."""
 
 MOST_TASKS = 1000
 """Tasks that read; each takes its share of the files."""
@@ -42,7 +42,7 @@ def described(cluster: Cluster, rows: int | None) -> tuple[Opening, Description]
     """
     ray = import_ray()
     opening = replace(cluster.opening, rows=rows)
-    found: Description = own_errors(
+    found: Description = with_zoo_errors(
         lambda: ray.get(ray.remote(describe).options(**cluster.placement.ray_options).remote(opening))
     )
     return replace(opening, identity=found.identity), found
@@ -61,7 +61,7 @@ def score_files(
             items = state.begin()
             if items:
                 rows = _scored(cluster, opening, found, request, items)
-                own_errors(lambda: state.take_all(shown(rows)))
+                with_zoo_errors(lambda: state.take_all(shown(rows)))
         return run.reported([state.results[number] for number in range(len(inputs))])
 
 
@@ -131,7 +131,7 @@ class _Waiting:
 
 
 class _Files:
-    """The files of a run at home. ``results`` are those that are done, kept or failed, by the place of the input."""
+    """The files of a run, on the driver. ``results`` are those that are done, kept or failed, by the place of the input."""
 
     def __init__(self, run: MultiRun, inputs: Sequence[InputFile]) -> None:
         self.results: dict[int, FileResult] = {}
@@ -210,8 +210,8 @@ class _Files:
             self._close(number)
 
 
-def own_errors(call: Callable[[], Any]) -> Any:
-    """The result of ``call``. What zoo raised on a node is raised as it was; any other fault of the cluster as a ZooError."""
+def with_zoo_errors(call: Callable[[], Any]) -> Any:
+    """The result of ``call``. A ZooError of a node is raised as it was; any other fault of the cluster becomes a ZooError."""
     ray = import_ray()
     try:
         return call()

@@ -1,4 +1,4 @@
-"""A session on a cluster: batches that are made at home are computed by actors. For ``--mode valid --cluster``."""
+"""A session on a cluster: batches that the driver makes are computed by actors. For ``--mode valid --cluster``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from zoo.errors import ClosedError, DeviceError, ZooError
 from zoo.evaluation.rerank import scores_identity
 from zoo.ray.cluster import Cluster, Placement
-from zoo.ray.files import described, own_errors
+from zoo.ray.files import described, with_zoo_errors
 from zoo.ray.imports import import_ray
 from zoo.ray.worker import Description, Inference, Opening, check_same
 from zoo.registry.catalogue import Catalogue
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def open_remote(cluster: Cluster, settings: RunSettings, catalogue: Catalogue) -> Reranker:
-    """The model with its tokenizer at home and its sessions on ``cluster``. Raises ZooError if the nodes open another one."""
+    """The model with its tokenizer on the driver and its sessions on ``cluster``. Raises ZooError if the nodes open another one."""
     opening, found = described(cluster, settings.batch_size)
-    home = replace(settings, target=opening.settings.target, workers=1)
+    here = replace(settings, target=opening.settings.target, workers=1)
     reranker = Reranker.from_settings(
-        home, catalogue, remote=lambda prepared, artifact: ClusterSession(opening, found, cluster.placement)
+        here, catalogue, remote=lambda prepared, artifact: ClusterSession(opening, found, cluster.placement)
     )
     try:
         check_same(found.identity, scores_identity(reranker, settings.batch_size))
@@ -64,7 +64,7 @@ class ClusterSession:
 
     def _wait_for(self, actor: Any) -> None:
         try:
-            own_errors(lambda: self._ray.get(actor.ready.remote()))
+            with_zoo_errors(lambda: self._ray.get(actor.ready.remote()))
         except ZooError as error:
             if not isinstance(error.__cause__, self._ray.exceptions.ActorUnavailableError):
                 raise
@@ -83,7 +83,13 @@ class ClusterSession:
         if actor is None:
             fault = ClosedError("this session is closed") if self._closed else DeviceError("every node is lost")
             return _settle(future, fault)
-        reply: Future[Any] = actor.infer.remote(inputs, outputs).future()
+        try:
+            reply: Future[Any] = actor.infer.remote(inputs, outputs).future()
+        except Exception as error:  # when a batch is sent again, nobody but its future can be told
+            self._release(actor)
+            return _settle(
+                future, DeviceError(f"a batch cannot be sent to the cluster: {type(error).__name__}: {error}")
+            )
         reply.add_done_callback(functools.partial(self._land, actor, future, inputs, outputs))
         return None
 
@@ -95,9 +101,9 @@ class ClusterSession:
         outputs: list[str] | None,
         reply: Future[Any],
     ) -> None:
-        with self._lock:
-            if actor in self._busy:
-                self._busy[actor] -= 1
+        self._release(actor)
+        if reply.cancelled():
+            return _settle(future, DeviceError("a batch was given up by the cluster"))
         error = reply.exception()
         if isinstance(error, self._ray.exceptions.RayActorError):
             self._drop(actor)
@@ -106,6 +112,12 @@ class ClusterSession:
             return _settle(future, getattr(error, "cause", None) or error)
         # What comes out of the object store is read-only.
         return _settle(future, {name: np.array(array) for name, array in reply.result().items()})
+
+    def _release(self, actor: Any) -> None:
+        """A batch of ``actor`` has ended."""
+        with self._lock:
+            if actor in self._busy:
+                self._busy[actor] -= 1
 
     def _drop(self, actor: Any) -> None:
         with self._lock:

@@ -16,15 +16,12 @@ from filelock import FileLock
 from zoo.checkpoints.digests import sha256
 from zoo.checkpoints.files import model_files
 from zoo.files import make_folder
-from zoo.paths import zoo_home
+from zoo.paths import RECEIVED, zoo_home
 from zoo.ray.imports import import_ray
 from zoo.settings import RunSettings
 
 PART = 256 << 20
 """Bytes of an object: a node that fetches one holds it in memory."""
-
-RECEIVED = "ray"
-"""The folder below ZOO_HOME in which a node keeps what it was sent."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class SentFiles:
     def received(self) -> Path:
         """The folder with the files on this node; the first process that asks fetches them."""
         ray = import_ray()
-        home = make_folder(zoo_home() / RECEIVED)
+        home = make_folder(zoo_home() / RECEIVED.name)
         folder = home / self.key
         with FileLock(home / f"{self.key}.lock"):
             if folder.is_dir():
@@ -66,7 +63,7 @@ class SentFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class SentModel:
-    """What of a model's files is sent: its folder, its model file, both or none. Whatever is None every node finds itself."""
+    """What of a model's files is sent: its folder, its model file, both or none. Every node finds by itself what is None."""
 
     folder: SentFiles | None = None
     model: SentFiles | None = None

@@ -29,6 +29,8 @@ class Handle:
     tokens: int = 0
     passages_truncated: int = 0
     queries_truncated: int = 0
+    truncated: int = 0
+    """Pairs of which one text at least was cut."""
     unknown: int = 0
     """Tokens that the model's vocabulary does not know."""
     started: int = 0
@@ -75,9 +77,10 @@ class Handle:
         self.passages_truncated += sum(row.passage_truncated for row in encodings.rows)
         self.queries_truncated += sum(row.query_truncated for row in encodings.rows)
         self.unknown += sum(row.unknown for row in encodings.rows)
-        if not self.truncate and (self.passages_truncated or self.queries_truncated):
-            place = next(n for n, row in enumerate(encodings.rows) if row.passage_truncated or row.query_truncated)
-            raise TooLongError(start + place, encodings.rows[place].length)
+        cut = [place for place, row in enumerate(encodings.rows) if row.passage_truncated or row.query_truncated]
+        self.truncated += len(cut)
+        if cut and not self.truncate:
+            raise TooLongError(start + cut[0], encodings.rows[cut[0]].length)
 
     def take(self, index: int, score: float) -> None:
         """The score of one pair."""

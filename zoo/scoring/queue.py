@@ -48,7 +48,7 @@ class BatchReport:
 
 
 @dataclass(frozen=True, eq=False)
-class _Flight:
+class _RunningBatch:
     """A batch on the device."""
 
     items: list[Item]
@@ -66,13 +66,13 @@ class ScoringQueue:
         self.on_batch: Callable[[BatchReport], None] | None = None
         self._runner = runner
         self._lock = RLock()
-        self._texts_wait, self._batch_possible, self._landed_some, self._calm = (
+        self._texts_wait, self._batch_possible, self._some_finished, self._idle = (
             Condition(self._lock) for _ in range(4)
         )
         self._waiting = WaitingPairs(longest, runner.batch_tokens(longest))
-        self._flying: set[_Flight] = set()
-        self._landed: deque[tuple[_Flight, Future[Tensors]]] = deque()
-        self._last_landed = 0.0
+        self._running: set[_RunningBatch] = set()
+        self._finished: deque[tuple[_RunningBatch, Future[Tensors]]] = deque()
+        self._last_finished = 0.0
         self._in_flight = 0
         self._max_in_flight = runner.session.shape_rule.parallel_batches + BATCHES_AHEAD
         self._form: Encodings | None = None
@@ -99,8 +99,8 @@ class ScoringQueue:
     def silent_seconds(self) -> float:
         """How long the device has had a batch without giving a result; 0 if it has none."""
         with self._lock:
-            since = min((flight.started for flight in self._flying), default=None)
-        return 0.0 if since is None else max(time.monotonic() - max(since, self._last_landed), 0.0)
+            since = min((running.started for running in self._running), default=None)
+        return 0.0 if since is None else max(time.monotonic() - max(since, self._last_finished), 0.0)
 
     def expected_tokens(self, pairs: Sequence[Pair]) -> int:
         """What ``pairs`` will count in ``queued_tokens`` until they are tokenised."""
@@ -114,9 +114,12 @@ class ScoringQueue:
         """
         handle = Handle(list(pairs), deadline, truncate, self.drop)
         with self._lock:
-            self._calm.wait_for(lambda: self._closed or not (self._exclusive or self._exclusive_wanted))
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            free = self._idle.wait_for(lambda: self._closed or not (self._exclusive or self._exclusive_wanted), left)
             self._refuse_closed()
-            if handle.pairs:
+            if not free:
+                handle.fail(_late())
+            elif handle.pairs:
                 self._open.add(handle)
                 self._waiting.add(handle)
                 self._start_threads()
@@ -132,18 +135,18 @@ class ScoringQueue:
         with self._lock:
             self._exclusive_wanted += 1
             try:
-                self._calm.wait_for(lambda: self._closed or not (self._exclusive or self._open or self._in_flight))
+                self._idle.wait_for(lambda: self._closed or not (self._exclusive or self._open or self._in_flight))
                 self._refuse_closed()
                 self._exclusive = True
             finally:
                 self._exclusive_wanted -= 1
-                self._calm.notify_all()
+                self._idle.notify_all()
         try:
             yield
         finally:
             with self._lock:
                 self._exclusive = False
-                self._calm.notify_all()
+                self._idle.notify_all()
 
     def drop(self, handle: Handle, error: BaseException) -> None:
         """End ``handle`` with ``error`` and forget its pairs that the device does not have."""
@@ -163,7 +166,7 @@ class ScoringQueue:
             self._closed = True
             left, self._open = self._open, set()
             self._waiting.clear()
-            for condition in (self._texts_wait, self._batch_possible, self._landed_some, self._calm):
+            for condition in (self._texts_wait, self._batch_possible, self._some_finished, self._idle):
                 condition.notify_all()
         for handle in left:
             handle.fail(error)
@@ -192,7 +195,7 @@ class ScoringQueue:
     def _forget(self, handle: Handle) -> None:
         self._waiting.forget(handle)
         self._open.discard(handle)
-        self._calm.notify_all()
+        self._idle.notify_all()
         self._texts_wait.notify()  # there may be room for another call's texts
 
     def _tokenise(self) -> None:
@@ -233,7 +236,7 @@ class ScoringQueue:
                 if self._closed:
                     return None
                 for handle in self._late():
-                    failed[handle] = DeadlineError("the pairs were not scored before their deadline")
+                    failed[handle] = _late()
                     self._forget(handle)
                 if self._waiting.any_ready and self._in_flight < self._max_in_flight:
                     chosen = self._choose(failed)
@@ -279,38 +282,38 @@ class ScoringQueue:
 
     def _compute(self, items: list[Item]) -> None:
         """Start a batch, which is counted in ``_in_flight`` already."""
-        flight: _Flight | None = None
+        running: _RunningBatch | None = None
         try:
             batch = self._runner.batch(self._encodings(items))
-            flight = _Flight(items, batch, time.monotonic())
+            running = _RunningBatch(items, batch, time.monotonic())
             with self._lock:
-                self._flying.add(flight)
+                self._running.add(running)
             future = self._runner.start(batch)
         except BaseException as error:
             with self._lock:
-                self._flying.discard(flight) if flight else None
+                self._running.discard(running) if running else None
             self._failed(items, error)
             return
-        future.add_done_callback(lambda done: self._land(flight, done))
+        future.add_done_callback(lambda done: self._on_finished(running, done))
 
-    def _land(self, flight: _Flight, future: Future[Tensors]) -> None:
+    def _on_finished(self, running: _RunningBatch, future: Future[Tensors]) -> None:
         with self._lock:
-            self._landed.append((flight, future))
-            self._landed_some.notify()
+            self._finished.append((running, future))
+            self._some_finished.notify()
 
     def _collect(self) -> None:
         while True:
             with self._lock:
-                self._landed_some.wait_for(lambda: self._landed or (self._closed and not self._in_flight))
-                if not self._landed:
+                self._some_finished.wait_for(lambda: self._finished or (self._closed and not self._in_flight))
+                if not self._finished:
                     return
-                flight, future = self._landed.popleft()
-                self._flying.discard(flight)
-                since, self._last_landed = max(flight.started, self._last_landed), time.monotonic()
-                seconds = max(self._last_landed - since, 0.0)
-            items = flight.items
+                running, future = self._finished.popleft()
+                self._running.discard(running)
+                since, self._last_finished = max(running.started, self._last_finished), time.monotonic()
+                seconds = max(self._last_finished - since, 0.0)
+            items = running.items
             try:
-                scores = self._runner.scores(flight.batch, future)
+                scores = self._runner.scores(running.batch, future)
             except BaseException as error:
                 self._failed(items, error)
                 continue
@@ -320,16 +323,16 @@ class ScoringQueue:
             for handle, places in by_handle.items():
                 self._deliver(handle, places, scores)
             self._done()
-            self._report(flight, len(by_handle), seconds)
+            self._report(running, len(by_handle), seconds)
 
-    def _report(self, flight: _Flight, calls: int, seconds: float) -> None:
+    def _report(self, running: _RunningBatch, calls: int, seconds: float) -> None:
         if self.on_batch is None:
             return
-        batch = flight.batch
+        batch = running.batch
         try:
             self.on_batch(
                 BatchReport(
-                    pairs=len(flight.items), tokens=batch.tokens, slots=batch.slots, calls=calls, seconds=seconds
+                    pairs=len(running.items), tokens=batch.tokens, slots=batch.slots, calls=calls, seconds=seconds
                 )
             )
         except Exception:  # a listener's fault costs nobody a score
@@ -348,7 +351,7 @@ class ScoringQueue:
         if handle.done():
             with self._lock:
                 self._open.discard(handle)
-                self._calm.notify_all()
+                self._idle.notify_all()
 
     def _failed(self, items: list[Item], error: BaseException) -> None:
         """The batch of one call ends it; one of several calls is computed again, each call's pairs alone."""
@@ -365,5 +368,9 @@ class ScoringQueue:
     def _done(self) -> None:
         with self._lock:
             self._in_flight -= 1
-            for condition in (self._batch_possible, self._landed_some, self._calm):
+            for condition in (self._batch_possible, self._some_finished, self._idle):
                 condition.notify_all()
+
+
+def _late() -> DeadlineError:
+    return DeadlineError("the pairs were not scored before their deadline")

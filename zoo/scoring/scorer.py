@@ -98,9 +98,9 @@ class RunStats:
 class Scorer:
     """Scores pairs through one session. ``stats`` grows as results are given out.
 
-    ``batch_size`` is rows a batch; None leaves them to the session's token budget. ``repeatable`` batches the same pairs the same way
-    in every run; otherwise windows follow the device's speed. The first windows have the ``sizes`` that are given. ``recall`` knows the
-    scores of batches that were computed before and is told those of new ones.
+    ``batch_size`` is rows a batch; None leaves them to the session's token budget, or to ``batch_tokens`` in its place. ``repeatable``
+    batches the same pairs the same way in every run; otherwise windows follow the device's speed. The first windows have the ``sizes``
+    that are given. ``recall`` knows the scores of batches that were computed before and is told those of new ones.
     """
 
     pipeline: Pipeline
@@ -110,13 +110,14 @@ class Scorer:
     repeatable: bool = False
     recall: Recall | None = None
     sizes: Sequence[int] = ()
+    batch_tokens: int | None = None
     stats: RunStats = field(default_factory=RunStats)
     _running: list[StageThreads] = field(default_factory=list, repr=False)
 
     @property
     def runner(self) -> BatchRunner:
         """What computes a batch, with the settings as they are now."""
-        return BatchRunner(self.pipeline, self.session, self.batch_size, self.features)
+        return BatchRunner(self.pipeline, self.session, self.batch_size, self.features, self.batch_tokens)
 
     def score(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, float]]:
         """Each pair with its logit, in the order of ``pairs``.

@@ -24,6 +24,7 @@ from typing import Any
 
 from zoo.errors import PluginError, ZooError
 from zoo.quiet_imports import SWITCHES
+from zoo.streams import is_open
 from zoo.types import Artifact, Session, SessionOptions, ShapeRule, Tensors
 from zoo.wording import ending
 
@@ -66,8 +67,8 @@ class ChildSettings:
 class SessionProcess:
     """A session in a process of its own. Construction starts it; ``wait_until_open`` raises what opening raised there.
 
-    What the process prints to stdout goes to stderr, so that results stay clean. It does not hear Ctrl-C: the run decides when
-    it ends.
+    What the process prints to stdout goes to stderr, so that results stay clean. It does not receive Ctrl-C: the run decides
+    when it ends.
     """
 
     input_names: Sequence[str]
@@ -239,18 +240,10 @@ def _start(environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], soc
             env={**os.environ, **SWITCHES, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=2 if _is_open(2) else subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the run's to hear, from the first import on
+            stdout=2 if is_open(2) else subprocess.DEVNULL,
+            start_new_session=True,  # so that Ctrl-C reaches the run alone, from the first import on
         )
     return process, ours
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def _cause(code: int | None) -> str:

@@ -14,16 +14,16 @@ PAIRS_A_PARALLEL_BATCH = 4
 """A window holds so many pairs for each batch that runs at the same time, so that no thread is idle at its end."""
 
 SORTED_BATCHES = 8
-"""Where rows a batch are given, a window holds at least so many batches, or sorting would find nothing to even out."""
+"""If the rows of a batch are given, a window holds at least so many batches: in fewer there is nothing to sort."""
 
 GROWTH = 1.5
 """A window is at most so much larger than the one before it: it is tokenised while that one is computed."""
 
 WINDOW_SECONDS = 2.0
-"""Work in a window, where the device is fast enough to choose: results come about this often."""
+"""Work in a window, if the device is fast enough: results come about this often."""
 
 REPEATABLE_WINDOW = 1024
-"""Pairs that windows grow to where a run must be batched alike each time, whatever the device's speed."""
+"""Pairs that windows grow to if a run must be batched alike each time, whatever the device's speed."""
 
 WINDOW_CHARACTERS, CHARACTERS_AHEAD = 4_000_000, 16_000_000
 """Characters in a window of several batches, and in all windows that have not been given out."""
@@ -51,7 +51,7 @@ class WindowSize:
 
     @property
     def unit(self) -> int:
-        """Pairs a batch where that is given, else 1."""
+        """Pairs a batch if that is given, else 1."""
         return self._unit
 
     def next(self) -> int:
@@ -81,7 +81,7 @@ class WindowSize:
 
 
 def take(source: Iterator[Pair], size: WindowSize) -> tuple[list[Pair], int]:
-    """The next window of ``source`` and its characters: cut short where passages are long, but at a whole batch."""
+    """The next window of ``source`` and its characters: cut short if passages are long, but at a whole batch."""
     pairs: list[Pair] = []
     characters, wanted = 0, size.next()
     for pair in source:

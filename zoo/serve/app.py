@@ -24,8 +24,7 @@ from zoo.serve.access_log import AccessLog
 from zoo.serve.body import json_response, read_body, wait_until_gone
 from zoo.serve.dialects.base import Dialect, converted, decoded
 from zoo.serve.dialects.base import Request as BaseRequest
-from zoo.serve.dialects.routes import ROUTES
-from zoo.serve.dialects.routes import Route as Speaks
+from zoo.serve.dialects.routes import ROUTES, DialectRoute
 from zoo.serve.information import Information
 from zoo.serve.keys import KeyCheck
 from zoo.serve.metrics import Metrics
@@ -81,12 +80,11 @@ class Service:
         """The application, for any ASGI server. It opens the models when the server starts it, and closes them at the end."""
         origins = list(self.settings.cors_origins)
         cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-        paths = [(path, speaks) for path, speaks in ROUTES.items()]
-        paths += [(f"{path}/", speaks) for path, speaks in ROUTES.items() if path != "/"]
+        paths = [*ROUTES.items(), *((f"{path}/", route) for path, route in ROUTES.items() if path != "/")]
         app = Starlette(
             routes=[
-                *Information(self, self.authorize).routes(),
-                *(Route(path, self._endpoint(speaks), methods=["POST"]) for path, speaks in paths),
+                *Information(self).routes(),
+                *(Route(path, self._endpoint(route), methods=["POST"]) for path, route in paths),
             ],
             middleware=[cors] if origins else [],
             lifespan=self._lifespan,
@@ -105,16 +103,16 @@ class Service:
         for gone in self._waiting:
             gone.cancel()
 
-    def _endpoint(self, speaks: Speaks) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, route: DialectRoute) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             record: Record = request.scope[RECORD]
-            dialect = speaks.unread or speaks.usual
+            dialect = route.unread or route.usual
             record.dialect = dialect.name
             self.in_progress += 1
             self.metrics.begin()
             try:
                 content = await self._content(request, record)
-                dialect = speaks.dialect_of(content)
+                dialect = route.dialect_of(content)
                 record.dialect = dialect.name
                 return await self._scored(request, dialect, content, record)
             except Refusal as refusal:
@@ -157,15 +155,15 @@ class Service:
 
     async def _scored(self, request: Request, dialect: Dialect, content: Any, record: Record) -> Response:
         deadline = record.started + self._seconds(request)
-        asked = dialect.read(content)
+        parsed = dialect.read(content)
         gone = asyncio.ensure_future(wait_until_gone(request))
         self._waiting.add(gone)
         try:
-            scored = await self._scoring.score(asked.job, deadline, gone, record)
+            scored = await self._scoring.score(parsed.job, deadline, gone, record)
         finally:
             self._waiting.discard(gone)
             gone.cancel()
-        return json_response(asked.answer(scored), headers=_headers(record, asked.job.characters, dialect))
+        return json_response(parsed.answer(scored), headers=_headers(record, parsed.job.characters, dialect))
 
     def _seconds(self, request: Request) -> float:
         """How long the request may take: what it asks for, as far as the server allows it."""
@@ -230,7 +228,7 @@ class Service:
 
 
 def _headers(record: Record, characters: int, dialect: Dialect) -> dict[str, str]:
-    """What a client may want to know beside the scores. TEI's times are in milliseconds."""
+    """Headers of an answer with scores. TEI's times are in milliseconds."""
     headers = {"x-zoo-truncated": str(record.truncated)}
     if dialect.timings:
         total = time.monotonic() - record.started
@@ -259,7 +257,7 @@ def _place(error: BaseException) -> str:
 
 
 def _of_address(request: Request) -> dict[str, str]:
-    """The fields of a body that stand in the address. Raises Refusal, also for those that the body has, too."""
+    """The fields of a body that stand in the address. Raises Refusal for a field that is given twice or has no valid value."""
     found = {}
     for name in QUERY_PARAMETERS:
         values = request.query_params.getlist(name)

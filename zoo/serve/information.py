@@ -25,10 +25,10 @@ READY = ("/health", "/ping", "/ready", "/v1/health/ready", "/v2/health/ready")
 
 
 class Information:
-    """Answers from the state of a service. ``authorize`` raises Refusal for a request without a valid key."""
+    """Answers from the state of a service."""
 
-    def __init__(self, service: Service, authorize: Callable[[Request], None]) -> None:
-        self._service, self._authorize = service, authorize
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def routes(self) -> Sequence[Route]:
         """Every path. Health, metrics, the page and the description are open; the others need a key if there is one."""
@@ -46,7 +46,7 @@ class Information:
 
     def _guarded(self, answer: Answer) -> Answer:
         async def guarded(request: Request) -> Response:
-            self._authorize(request)
+            self._service.authorize(request)
             return await answer(request)
 
         return guarded

@@ -1,4 +1,4 @@
-"""What every dialect boils down to: pairs to score, and their scores."""
+"""A request in the form that all dialects share: pairs to score, and their scores."""
 
 from __future__ import annotations
 

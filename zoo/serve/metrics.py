@@ -1,4 +1,4 @@
-"""Prometheus metrics: TEI's meaning under zoo's names, and what none of its peers counts: truncation, padding, cancelled pairs."""
+"""Prometheus metrics: the meaning of TEI's under zoo's names; truncation, padding and cancelled pairs besides."""
 
 from __future__ import annotations
 

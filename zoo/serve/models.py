@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from contextlib import suppress
 from typing import Literal, TypeAlias
 
@@ -43,7 +44,7 @@ class ServedModel:
         self.reranker: Reranker | None = None
         self.on_batch: Callable[[BatchReport], None] | None = None
         self.progress = ""
-        """The latest word of what opens it."""
+        """The last message that was logged while it opened."""
         self.since = time.monotonic()
         self.created = int(time.time())
         self._opener, self._device_timeout = opener, device_timeout
@@ -66,7 +67,7 @@ class ServedModel:
         self._suspected.set()
 
     async def supervise(self) -> None:
-        """Open the model, and keep it open. Returns only by an error: a ZooError, after which this process cannot serve the model."""
+        """Open the model, and keep it open. Returns only by an error, after which this process cannot serve the model."""
         try:
             self._become("loading")
             await self._open()
@@ -77,31 +78,30 @@ class ServedModel:
                     logger.warning("the model '%s' is opened again: %s", self.name, reason)
                     self._become("recovering")
                     await self._reopen()
-        except ZooError:
+        except Exception:
             self._become("failed")
             raise
 
     async def close(self) -> None:
         """Close the reranker; one that does not close in time is left to the end of the process."""
-        reranker, self.reranker = self.reranker, None
-        if reranker is not None:
-            await self._closed(reranker)
+        await self._closed()
 
     def _become(self, state: State) -> None:
         self.state, self.since = state, time.monotonic()
 
-    async def _open(self) -> None:
+    async def _open(self, seconds: float | None = None) -> None:
+        """Open the model and score a pair, which may take ``seconds``. A reranker that cannot is left to be closed."""
+
         def opened() -> Reranker:
-            handler = _LatestWord(self)
+            handler = _LatestMessage(self)
             logging.getLogger("zoo").addHandler(handler)
             try:
-                reranker = self._opener()
-                reranker.score([WARM_UP])
-                return reranker
+                return self._opener()
             finally:
                 logging.getLogger("zoo").removeHandler(handler)
 
         self.reranker = await in_daemon_thread(opened)
+        await _score_a_pair(self.reranker, seconds)
         self.reranker.on_batch(self._batch)
         self.progress = ""
         self._become("ready")
@@ -117,20 +117,20 @@ class ServedModel:
         if not self._suspected.is_set():
             return ""
         try:
-            handle = self.reranker.submit([WARM_UP], deadline=time.monotonic() + self._device_timeout)
-            await in_daemon_thread(handle.result)
+            await _score_a_pair(self.reranker, self._device_timeout)
         except Exception as error:
             return f"it cannot score a pair: {error}"
         return ""
 
     async def _reopen(self) -> None:
-        reranker, self.reranker = self.reranker, None
-        if reranker is not None and not await self._closed(reranker):
-            raise ZooError(f"the device of '{self.name}' hangs and does not release the model; this process has to end")
         for attempt, pause in enumerate(REOPENING, start=1):
+            if not await self._closed():  # the device may have room for one model
+                raise ZooError(
+                    f"the device of '{self.name}' hangs and does not release the model; this process has to end"
+                )
             await asyncio.sleep(pause)
             try:
-                await self._open()
+                await self._open(self._device_timeout)
             except Exception as error:
                 logger.warning("opening '%s' again failed (%d of %d): %s", self.name, attempt, len(REOPENING), error)
                 last = error
@@ -138,7 +138,11 @@ class ServedModel:
                 return
         raise ZooError(f"the model '{self.name}' cannot be opened again: {last}")
 
-    async def _closed(self, reranker: Reranker) -> bool:
+    async def _closed(self) -> bool:
+        """Close the reranker, if there is one; whether that was done in time."""
+        reranker, self.reranker = self.reranker, None
+        if reranker is None:
+            return True
         try:
             await asyncio.wait_for(in_daemon_thread(reranker.close), CLOSING_SECONDS)
         except asyncio.TimeoutError:
@@ -155,7 +159,17 @@ class ServedModel:
             self.on_batch(report)
 
 
-class _LatestWord(logging.Handler):
+async def _score_a_pair(reranker: Reranker, seconds: float | None) -> None:
+    """Raises what hinders it, ZooError if it takes longer than ``seconds`` (None: no limit)."""
+    handle = reranker.submit([WARM_UP])
+    try:
+        await in_daemon_thread(lambda: handle.result(seconds))
+    except futures.TimeoutError as error:  # not left to the queue's own deadlines: a device that blocks it blocks them
+        handle.cancel()
+        raise ZooError(f"a pair was not scored within {seconds:g} s") from error
+
+
+class _LatestMessage(logging.Handler):
     """Keeps what the thread that opens a model logs, for whoever asks how far it is. Folders of this machine are left out."""
 
     def __init__(self, model: ServedModel) -> None:

@@ -1,4 +1,4 @@
-"""The outermost layer: what every request gets, and what is noted of it, whatever answers it."""
+"""The outermost layer: every request gets an id, headers and a record, whatever answers it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import msgspec
 
 import zoo
 from zoo.serve.dialects.others import SIDES, ScoreRequest
-from zoo.serve.dialects.routes import ROUTES, Route
+from zoo.serve.dialects.routes import ROUTES, DialectRoute
 from zoo.serve.settings import ServeSettings
 
 REF = "#/components/schemas/{name}"
@@ -92,7 +92,7 @@ def description(settings: ServeSettings) -> dict[str, Any]:
     }
 
 
-def _operation(path: str, route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(path: str, route: DialectRoute, schemas: dict[str, Any]) -> dict[str, Any]:
     def either(kinds: Iterable[Any]) -> dict[str, Any]:
         found = [schemas[name] for name in dict.fromkeys(map(str, kinds))]
         return found[0] if len(found) == 1 else {"anyOf": found}

@@ -1,4 +1,4 @@
-"""What is noted of one request, for metrics, the access log and traces. Never a text of it."""
+"""What is recorded of one request, for metrics, the access log and traces. Never a text of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Record:
     """The served model's name; empty if the request did not get so far."""
     device: str = ""
     refused: str = ""
-    """Why there were no scores, in a word."""
+    """The kind of the refusal, if there were no scores."""
     pairs: int = 0
     """Pairs that were to be scored, chunks counted."""
     computed: int = 0

@@ -28,6 +28,8 @@ GRACE = 2.0
 SPECIAL_TOKENS = 8
 """At most so many are added to a pair; for the guess whether a pair may be too long."""
 
+ONLY_AT_THE_END = "texts are only cut at their end"
+
 
 class Scoring:
     """Scores the jobs of all requests."""
@@ -51,6 +53,9 @@ class Scoring:
         pairs, counts = job.pairs, None
         if _may_need_cutting(job, how, reranker.max_length):
             pairs, counts = await self._cut(reranker, job, how, lambda: gone.done() or time.monotonic() > deadline)
+            if job.cuts_left and counts is None and pairs != job.pairs:
+                place = next(n for n, (cut, whole) in enumerate(zip(pairs, job.pairs, strict=True)) if cut != whole)
+                raise Refusal("too_long", f"pair {place} is longer than the request allows; {ONLY_AT_THE_END}")
             self._admit(model, reranker, pairs)
         try:
             handle = reranker.submit(pairs, deadline=deadline, truncate=job.truncate and not job.cuts_left)
@@ -61,7 +66,7 @@ class Scoring:
         finally:
             handle.cancel()  # does nothing if it has ended
             record.pairs, record.computed, record.tokens = len(pairs), handle.started, handle.tokens
-            record.truncated = max(handle.passages_truncated, handle.queries_truncated)
+            record.truncated = handle.truncated
         try:
             logits = handle.result(0).tolist()
         except BaseException as error:
@@ -145,9 +150,10 @@ def _cut(
             pair = pair._replace(query=chunker.head(pair.query, job.query_tokens))
         if job.passage_tokens is not None:
             pair = pair._replace(passage=chunker.head(pair.passage, job.passage_tokens))
-        chunks = [pair]
-        if how != "truncate" or job.pair_tokens is not None:
-            chunks = chunker.chunks(chunks[0])[: job.max_chunks if how != "truncate" else 1]
+        if how != "truncate":
+            chunks = chunker.chunks(pair)[: job.max_chunks]
+        else:
+            chunks = [pair if job.pair_tokens is None else chunker.beginning(pair)]
         pairs += chunks
         counts.append(len(chunks))
     return pairs, counts if how != "truncate" else None
@@ -187,7 +193,7 @@ def _refusal(error: BaseException, model: ServedModel, job: Job, gone: asyncio.F
         case CancelledError() | DeadlineError():
             return Refusal("late", "the request was not answered in time")
         case TooLongError():
-            remark = "; texts are only cut at their end" if job.cuts_left else ""
+            remark = f"; {ONLY_AT_THE_END}" if job.cuts_left else ""
             return Refusal("too_long", f"{error}{remark}")
         case ClosedError():
             return Refusal("not_ready", f"the model '{model.name}' is being opened again", retry_after=5)

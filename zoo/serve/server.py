@@ -60,6 +60,13 @@ class Server(uvicorn.Server):
         if self.fatal is not None:
             raise self.fatal
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Logged from here on, when a signal begins the drain, and not before: whoever reads it may send one.
+        logger.info(
+            "listening on %s, opening %s", self.address, ", ".join(each.name for each in self.service.models.all)
+        )
+        await super().startup(sockets)
+
     def drain(self) -> None:
         """Begin to end; a second call ends at once."""
         if self.service.draining:

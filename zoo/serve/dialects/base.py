@@ -32,7 +32,7 @@ class Request(msgspec.Struct, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """A request that has been read: what to score, and the body that answers it."""
 
     job: Job
@@ -44,7 +44,7 @@ class Dialect:
     """One form of asking and answering. ``read`` takes the decoded body and raises Refusal; ``refuse`` gives the body of an error."""
 
     name: str
-    read: Callable[[Any], Asked]
+    read: Callable[[Any], ParsedRequest]
     refuse: Callable[[Refusal], Any]
     request: Any
     response: Any

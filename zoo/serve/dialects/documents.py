@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from zoo.serve.dialects.base import (
-    Asked,
     Count,
     Dialect,
     Limit,
+    ParsedRequest,
     Request,
     Text,
     converted,
@@ -128,14 +128,14 @@ class RerankError(msgspec.Struct, kw_only=True):
 
 def reader(
     *, raw: bool = False, documents: bool = True, version: str = "1", bare: bool = False, long_doc: str = ""
-) -> Callable[[Any], Asked]:
+) -> Callable[[Any], ParsedRequest]:
     """How a route of the family reads a body.
 
     ``raw`` gives logits unless it is asked otherwise, ``documents`` gives the documents back unless it is asked otherwise; ``version`` is
     that of Cohere's API; ``bare`` gives nothing but results; ``long_doc`` is the route's own way with long passages.
     """
 
-    def read(content: Any) -> Asked:
+    def read(content: Any) -> ParsedRequest:
         request = converted(content, DocumentsRequest)
         given = [request.documents] if isinstance(request.documents, str) else request.documents
         query = text_of(request.query, "query")
@@ -158,17 +158,17 @@ def reader(
             ]
             return RerankResponse(results=results) if bare else _response(scored, results, version)
 
-        return Asked(job, answer)
+        return ParsedRequest(job, answer)
 
     return read
 
 
-def read_infinity(content: Any) -> Asked:
+def read_infinity(content: Any) -> ParsedRequest:
     """A body of ``/infinity/rerank``: documents come back if they are asked for, as texts."""
-    asked = reader(documents=False)(content)
+    parsed = reader(documents=False)(content)
 
     def answer(scored: Scored) -> InfinityResponse:
-        given: RerankResponse = asked.answer(scored)
+        given: RerankResponse = parsed.answer(scored)
         results = [
             InfinityResult(
                 index=each.index,
@@ -179,7 +179,7 @@ def read_infinity(content: Any) -> Asked:
         ]
         return InfinityResponse(**{**msgspec.structs.asdict(given), "results": results})
 
-    return Asked(asked.job, answer)
+    return ParsedRequest(parsed.job, answer)
 
 
 def refuse(refusal: Refusal) -> RerankError:

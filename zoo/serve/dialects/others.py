@@ -10,10 +10,10 @@ import msgspec
 
 from zoo.serve.dialects import documents, tei
 from zoo.serve.dialects.base import (
-    Asked,
     Count,
     Dialect,
     Limit,
+    ParsedRequest,
     Request,
     Text,
     converted,
@@ -72,7 +72,7 @@ class ScoreResponse(msgspec.Struct, kw_only=True):
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 
 
-def read_score(content: Any) -> Asked:
+def read_score(content: Any) -> ParsedRequest:
     """A body of ``/score``."""
     request = converted(content, ScoreRequest)
     sides = next((both for both in SIDES if all(getattr(request, name) is not None for name in both)), None)
@@ -106,7 +106,7 @@ def read_score(content: Any) -> Asked:
             usage=documents.usage(scored),
         )
 
-    return Asked(job, answer)
+    return ParsedRequest(job, answer)
 
 
 def _listed(value: Texts, name: str) -> list[str]:
@@ -141,7 +141,7 @@ class RankingResponse(msgspec.Struct, kw_only=True):
     usage: documents.Usage
 
 
-def read_ranking(content: Any) -> Asked:
+def read_ranking(content: Any) -> ParsedRequest:
     """A body of ``/v1/ranking``."""
     request = converted(content, RankingRequest)
     truncate = (request.truncate or "END").upper()
@@ -154,7 +154,9 @@ def read_ranking(content: Any) -> Asked:
         rankings = [Ranking(index=n, logit=scored.logits[n]) for n in scored.ranking()]
         return RankingResponse(rankings=rankings, usage=documents.usage(scored))
 
-    return Asked(Job(pairs=pairs, model=request.model, truncate=truncate == "END", long_doc=request.long_doc), answer)
+    return ParsedRequest(
+        Job(pairs=pairs, model=request.model, truncate=truncate == "END", long_doc=request.long_doc), answer
+    )
 
 
 NIM = Dialect(
@@ -192,7 +194,7 @@ class WeaviateResponse(msgspec.Struct, kw_only=True):
     scores: list[WeaviateScore]
 
 
-def read_weaviate(content: Any) -> Asked:
+def read_weaviate(content: Any) -> ParsedRequest:
     """A body of ``/rerank`` with ``property``."""
     request = converted(content, WeaviateRequest)
 
@@ -203,7 +205,7 @@ def read_weaviate(content: Any) -> Asked:
         )
 
     pairs = [Pair(request.query, text) for text in request.documents]
-    return Asked(Job(pairs=pairs, model=request.model, long_doc=request.long_doc), answer)
+    return ParsedRequest(Job(pairs=pairs, model=request.model, long_doc=request.long_doc), answer)
 
 
 # It reads a string `error`, which TEI's errors have.
@@ -230,7 +232,7 @@ class ElasticResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     text: str | None = None
 
 
-def read_elastic(content: Any) -> Asked:
+def read_elastic(content: Any) -> ParsedRequest:
     """A body of ``/elastic/rerank``: what Elasticsearch's service ``hugging_face`` sends, and the array that it expects."""
     request = converted(content, ElasticRequest)
     top = request.top_n or None
@@ -240,7 +242,7 @@ def read_elastic(content: Any) -> Asked:
         texts = request.documents if request.return_documents else [None] * len(scores)
         return [ElasticResult(index=n, relevance_score=scores[n], text=texts[n]) for n in scored.ranking()[:top]]
 
-    return Asked(
+    return ParsedRequest(
         Job(
             pairs=[Pair(request.query, text) for text in request.documents],
             model=request.model,

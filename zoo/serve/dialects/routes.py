@@ -13,7 +13,7 @@ from zoo.serve.dialects.tei import TEI
 
 
 @dataclass(frozen=True)
-class Route:
+class DialectRoute:
     """The dialects of a path: ``usual``, and those of bodies with ``texts`` or ``property``. ``unread`` is that of errors before that."""
 
     usual: Dialect
@@ -37,20 +37,20 @@ class Route:
         return [each for each in (self.usual, self.texts, self.weaviate) if each is not None]
 
 
-ROUTES: Mapping[str, Route] = {
-    "/": Route(TEI),
-    "/elastic/rerank": Route(ELASTIC),
-    "/infinity/rerank": Route(INFINITY),
-    "/invocations": Route(DOCUMENTS, texts=TEI, unread=TEI),
-    "/rerank": Route(DOCUMENTS, texts=TEI, weaviate=WEAVIATE, unread=TEI),
-    "/reranking": Route(LLAMA_CPP, texts=TEI),
-    "/score": Route(SCORE),
-    "/v1/ranking": Route(NIM),
-    "/v1/rerank": Route(DOCUMENTS, texts=TEI),
-    "/v1/reranking": Route(LLAMA_CPP, texts=TEI),
-    "/v1/score": Route(SCORE),
-    "/v2/rerank": Route(COHERE_V2),
-    "/v3/rerank": Route(OVMS),
-    "/v3/v1/rerank": Route(OVMS),
-    "/v3/v2/rerank": Route(OVMS),
+ROUTES: Mapping[str, DialectRoute] = {
+    "/": DialectRoute(TEI),
+    "/elastic/rerank": DialectRoute(ELASTIC),
+    "/infinity/rerank": DialectRoute(INFINITY),
+    "/invocations": DialectRoute(DOCUMENTS, texts=TEI, unread=TEI),
+    "/rerank": DialectRoute(DOCUMENTS, texts=TEI, weaviate=WEAVIATE, unread=TEI),
+    "/reranking": DialectRoute(LLAMA_CPP, texts=TEI),
+    "/score": DialectRoute(SCORE),
+    "/v1/ranking": DialectRoute(NIM),
+    "/v1/rerank": DialectRoute(DOCUMENTS, texts=TEI),
+    "/v1/reranking": DialectRoute(LLAMA_CPP, texts=TEI),
+    "/v1/score": DialectRoute(SCORE),
+    "/v2/rerank": DialectRoute(COHERE_V2),
+    "/v3/rerank": DialectRoute(OVMS),
+    "/v3/v1/rerank": DialectRoute(OVMS),
+    "/v3/v2/rerank": DialectRoute(OVMS),
 }

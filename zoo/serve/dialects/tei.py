@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from zoo.serve.dialects.base import Asked, Count, Dialect, Request, converted, cuts_left
+from zoo.serve.dialects.base import Count, Dialect, ParsedRequest, Request, converted, cuts_left
 from zoo.serve.job import Job, Scored
 from zoo.serve.refusal import Refusal
 from zoo.types import Pair
@@ -51,7 +51,7 @@ class TeiError(msgspec.Struct, kw_only=True):
     error_type: str
 
 
-def read(content: Any) -> Asked:
+def read(content: Any) -> ParsedRequest:
     """A body of ``/rerank`` with ``texts``."""
     request = converted(content, TeiRequest)
     left = cuts_left(request.truncation_direction, "truncation_direction")
@@ -62,7 +62,7 @@ def read(content: Any) -> Asked:
         texts = request.texts if request.return_text else [None] * len(scores)
         return [TeiResult(index=n, text=texts[n], score=scores[n]) for n in scored.ranking()[:top]]
 
-    return Asked(
+    return ParsedRequest(
         Job(
             pairs=[Pair(request.query, text) for text in request.texts],
             model=request.model,
