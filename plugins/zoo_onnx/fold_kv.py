@@ -72,7 +72,7 @@ class _Folding:
             )
 
         # Keys' bias adds the same to every score of a query, which the softmax does not see.
-        name = f"{scores.output[0]}/folded"
+        name = f"{scores.output[0]}/absorbed"  # the name that shipped files have
         asked = node(scores, "MatMul", [scores.input[0], by_head(scores, keys, [1, 2, 0], name)], f"{name}/query")
         for number, scale in enumerate(keys.scales):
             asked = node(scores, "Mul", [asked, scale], f"{name}/scaled{number}")
@@ -83,7 +83,7 @@ class _Folding:
         node(scores, "Reshape", [product, apart], scores.output[0])
 
         # Probabilities sum to 1, so values' bias is added once.
-        name = f"{mixed.output[0]}/folded"
+        name = f"{mixed.output[0]}/absorbed"  # the name that shipped files have
         flat = node(mixed, "Reshape", [mixed.input[0], sizes(f"{name}/flat", [0, values.heads, -1])], f"{name}/rows")
         product = node(mixed, "MatMul", [flat, values.tokens], f"{name}/product")
         apart = sizes(f"{name}/apart", [0, values.heads, 1, values.features])

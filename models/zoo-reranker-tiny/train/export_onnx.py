@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from optimum.exporters.onnx import main_export
-from zoo_onnx.fold_kv import absorb
+from zoo_onnx.fold_kv import fold
 from zoo_onnx.first_token_only import narrow
 
 WEIGHTS = "model.safetensors"
@@ -96,7 +96,7 @@ def main() -> None:
         main_export(str(args.folder), output=temporary, task="text-classification", dtype="fp32", do_validation=False, no_post_process=True)
         model = onnx.load(str(Path(temporary) / "model.onnx"))
     narrow(model)
-    absorb(model)
+    fold(model)
     point_into(model, tensors(args.folder / WEIGHTS))
     for value in [*model.graph.value_info]:
         # inferred types of tensors that are fp16 now would contradict the graph
