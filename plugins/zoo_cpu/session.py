@@ -40,9 +40,8 @@ class CpuSession:
 
     def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         options = import_onnxruntime().RunOptions()
-        self._running.add(
-            options
-        )  # before the session is looked at, so that close ends this batch or it sees that it is closed
+        # Before the session is looked at, so that close ends this batch or it sees that it is closed.
+        self._running.add(options)
         try:
             session = self._session
             if session is None:
