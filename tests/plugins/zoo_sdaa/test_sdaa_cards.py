@@ -148,7 +148,7 @@ def test_a_card_that_hangs_among_several_is_named(run: Run, tmp_path: Path) -> N
     machine = Machine(cards=2, lose=1, lose_how="hang")
     with fake_sdaa(tmp_path / "fake", machine, leaks=True):
         result = run(
-            "--batch-size", 4, "--data-path", "-", "--device-option", "timeout=1", target="sdaa:0,1", input=lines(40)
+            "--batch-size", 4, "--data-path", "-", "--device-option", "timeout=1", target="sdaa:0,1", input=lines(600)
         )
     assert result.exit_code == 1
     assert "Error: sdaa:1 (process " in result.stderr
