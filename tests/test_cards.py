@@ -105,21 +105,10 @@ def encoder_reference(folder: Path, family: str) -> Callable[[], list[float]]:
     return lambda: reference_scores(model, folder, PAIRS, LENGTH)
 
 
-def module_at(path: Path) -> Any:
-    """A helper of other tests, which pytest makes importable beside these alone."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def gte_reference(folder: Path) -> Callable[[], list[float]]:
     """The built-in ``new``: transformers has no such class, so the numpy reading of zoo_direct is the reference."""
+    import direct_checkpoints as direct
     from zoo_direct import proof
-
-    direct = module_at(ROOT / "tests" / "plugins" / "zoo_direct" / "direct_checkpoints.py")
 
     make(folder, "xlm-roberta")
     tokenizer = trained("xlm-roberta")
