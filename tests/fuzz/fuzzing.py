@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 
 TESTS = Path(__file__).resolve().parent.parent
-PATHS = [TESTS, TESTS / "fuzz", TESTS / "plugins" / "zoo_direct"]
+PATHS = [TESTS, TESTS / "fuzz"]
 PATIENCE = 20
 """Seconds a case may take, on a machine that has others to do."""
 MEMORY = 6 << 30
