@@ -7,17 +7,16 @@ thing that is not a regular file is written through.
 from __future__ import annotations
 
 import errno
-import functools
 import io
 import json
 import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, TextIO
+from typing import TextIO
 
 from zoo.errors import ZooError
 
@@ -29,10 +28,6 @@ LINKS = 40
 """Links that lead to one another; Linux follows as many."""
 UNFIT_IN_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]")
 UNUSUAL_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
-LONGEST_LINE = 64 << 20
-"""Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
-UNPACKED_FREELY, UNPACKED_TIMES = 100 << 20, 200
-"""A compressed file may unpack to so many bytes, or to so many times its size. Text shrinks to a third; 1,000 times is a bomb."""
 LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems."""
 LONGEST_STEM = 100
@@ -153,25 +148,6 @@ REMEDIES = {
     errno.EPERM: "This user may not use it",
     errno.EROFS: "Choose another folder",
 }
-
-
-def numbered_lines(
-    handle: BinaryIO | IO[bytes], refuse: Callable[[int, str], Exception], packed_size: int | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file of any size by their numbers, with their ends.
-
-    Raises what ``refuse`` makes of a line's number and a problem: if a line is longer than ``LONGEST_LINE``, and if the content of a
-    compressed file of ``packed_size`` bytes has no end that is worth waiting for.
-    """
-    left = None if packed_size is None else max(UNPACKED_FREELY, UNPACKED_TIMES * packed_size)
-    for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
-        if len(raw) > LONGEST_LINE:
-            raise refuse(number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have")
-        yield number, raw
-        if left is not None:
-            left -= len(raw)
-            if left < 0:
-                raise refuse(number, f"the compressed data unpacks to more than {UNPACKED_TIMES} times its size")
 
 
 def in_words(error: OSError) -> str:

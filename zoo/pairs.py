@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from zoo.errors import Faults, InputError
-from zoo.files import numbered_lines, reason
-from zoo.streams import as_file, kept
+from zoo.files import reason
+from zoo.streams import as_file, kept, numbered_lines
 from zoo.strict_json import RepeatedKeyError, keys_once
 from zoo.types import Pair
 

@@ -1,16 +1,20 @@
-"""Input that is not a regular file: the standard input, a FIFO, process substitution. It is kept aside, since input is read twice."""
+"""Input of any size: lines within limits, and what is not a regular file (the standard input, a FIFO, process substitution).
+
+The latter is kept aside, since input is read twice.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from zoo.errors import InputError, ZooError
-from zoo.files import LONGEST_LINE, reason
+from zoo.files import reason
 
 AT_ONCE = 1 << 20
 
@@ -22,6 +26,31 @@ def is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+LONGEST_LINE = 64 << 20
+"""Bytes of a line of input: ten times the longest of published data sets, and no more memory than a model takes."""
+UNPACKED_FREELY, UNPACKED_TIMES = 100 << 20, 200
+"""A compressed file may unpack to so many bytes, or to so many times its size. Text shrinks to a third; 1,000 times is a bomb."""
+
+
+def numbered_lines(
+    handle: BinaryIO | IO[bytes], refuse: Callable[[int, str], Exception], packed_size: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file of any size by their numbers, with their ends.
+
+    Raises what ``refuse`` makes of a line's number and a problem: if a line is longer than ``LONGEST_LINE``, and if the content of a
+    compressed file of ``packed_size`` bytes has no end that is worth waiting for.
+    """
+    left = None if packed_size is None else max(UNPACKED_FREELY, UNPACKED_TIMES * packed_size)
+    for number, raw in enumerate(iter(functools.partial(handle.readline, LONGEST_LINE + 1), b""), start=1):
+        if len(raw) > LONGEST_LINE:
+            raise refuse(number, f"is longer than {LONGEST_LINE >> 20} MB, the most that a line may have")
+        yield number, raw
+        if left is not None:
+            left -= len(raw)
+            if left < 0:
+                raise refuse(number, f"the compressed data unpacks to more than {UNPACKED_TIMES} times its size")
 
 
 @contextmanager

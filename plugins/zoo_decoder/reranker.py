@@ -26,7 +26,7 @@ from zoo.api import (
 )
 from zoo_decoder.shared_prefix import LEAST, PAST, PastShape, SharedPrefixes, common_length
 from zoo_decoder.template import Template
-from zoo_decoder.tokenizer import Asked, PromptTokenizer
+from zoo_decoder.tokenizer import Prompt, PromptTokenizer
 
 HEAD_SIZES = {"qwen3": 128, "gemma": 256}
 """Size of a head if config.json does not give it, as transformers' configurations have it; else it is the width's share."""
@@ -107,11 +107,11 @@ class Decoder(Architecture):
 
     @hookimpl
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
-        asked = self.tokenizer.encode(pairs)
-        rows = [each.encoding for each in asked]
+        prompts = self.tokenizer.encode(pairs)
+        rows = [each.encoding for each in prompts]
         if self.chosen["shared_prefix"] == "off":
             return Encodings(rows, self.tokenizer.padding)
-        shared = self._shared(pairs, asked)
+        shared = self._shared(pairs, prompts)
         groups: dict[tuple[int, ...], int] = {}
         numbers = [
             groups.setdefault(tuple(row.features["input_ids"][:count]), len(groups))
@@ -140,14 +140,14 @@ class Decoder(Architecture):
         subtracted = self.tokenizer.token_id(negative) if negative else None
         return {"kind": "tokens", "positive": self.tokenizer.token_id(positive), "negative": subtracted}
 
-    def _shared(self, pairs: Sequence[Pair], asked: Sequence[Asked]) -> list[int]:
+    def _shared(self, pairs: Sequence[Pair], prompts: Sequence[Prompt]) -> list[int]:
         """Leading tokens of each row that are computed once: up to the document for pairs of one query, else what all prompts have."""
         by_query: dict[tuple[str, str], list[int]] = {}
         for number, pair in enumerate(pairs):
             by_query.setdefault((pair.query, pair.instruction), []).append(number)
         shared = [0] * len(pairs)
         for rows in by_query.values():
-            base = asked[rows[0]].base
+            base = prompts[rows[0]].base
             with self._lock:
                 seen = self._common is not None
                 self._common = base[: common_length(base, self._common)] if self._common is not None else base
@@ -155,14 +155,14 @@ class Decoder(Architecture):
             if len(rows) == 1 and not seen:
                 continue  # nothing is known yet of what other prompts begin with
             beginning = base if len(rows) > 1 else common
-            count = min(_shared_with(beginning, asked[row]) for row in rows)
+            count = min(_shared_with(beginning, prompts[row]) for row in rows)
             if count >= LEAST:
                 for row in rows:
                     shared[row] = count
         return shared
 
 
-def _shared_with(beginning: Sequence[int], asked: Asked) -> int:
+def _shared_with(beginning: Sequence[int], prompt: Prompt) -> int:
     """Tokens that a prompt begins with in common, at most all but its last."""
-    ids = asked.encoding.features["input_ids"]
+    ids = prompt.encoding.features["input_ids"]
     return min(common_length(list(ids), list(beginning)), len(ids) - 1)

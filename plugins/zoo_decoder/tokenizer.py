@@ -18,7 +18,7 @@ REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
-class Asked:
+class Prompt:
     """A pair in the template. ``base`` are the ids up to where the document begins, as they are without a document."""
 
     encoding: Encoding
@@ -60,12 +60,12 @@ class PromptTokenizer:
             raise ZooError(f"'{text}' is {len(ids)} tokens of {self._loaded.path}; what is scored must be one")
         return ids[0]
 
-    def encode(self, pairs: Sequence[Pair]) -> list[Asked]:
+    def encode(self, pairs: Sequence[Pair]) -> list[Prompt]:
         """One prompt a pair, in order."""
         with tokenizer_faults(self._loaded.path):
             return self._joined(pairs) if self._template.joined else self._apart(pairs)
 
-    def _joined(self, pairs: Sequence[Pair]) -> list[Asked]:
+    def _joined(self, pairs: Sequence[Pair]) -> list[Prompt]:
         """Query and document in one text, which is cut at its end."""
         piece = self._template.query
         texts, bases, rooms = [], [], []
@@ -77,7 +77,7 @@ class PromptTokenizer:
             rooms.append(self._room(said))
         wanted = max(rooms, default=0) + 1
         contents, without = self._encoder.encode(texts, wanted), self._encoder.encode(bases, wanted)
-        asked = []
+        prompts = []
         for pair, ids, base, room in zip(pairs, contents, without, rooms, strict=True):
             before, after = self._ends(self._said(pair))
             encoding = self._encoding(
@@ -85,10 +85,10 @@ class PromptTokenizer:
                 passage_truncated=len(ids) > room,
                 query_truncated=len(base) > room or len(self._cut_text(pair.query)) < len(pair.query),
             )
-            asked.append(Asked(encoding, [*before, *base[:room]]))
-        return asked
+            prompts.append(Prompt(encoding, [*before, *base[:room]]))
+        return prompts
 
-    def _apart(self, pairs: Sequence[Pair]) -> list[Asked]:
+    def _apart(self, pairs: Sequence[Pair]) -> list[Prompt]:
         """Query and document by themselves: each has its own limit, and the document what is left."""
         template = self._template
         said = [self._said(pair) for pair in pairs]
@@ -105,7 +105,7 @@ class PromptTokenizer:
             ],
             wanted,
         )
-        asked = []
+        prompts = []
         for query, document, instruction, room in zip(queries, documents, said, rooms, strict=True):
             before, after = self._ends(instruction)
             between = self._all(template.between, instruction)
@@ -118,8 +118,8 @@ class PromptTokenizer:
                 passage_truncated=len(kept) < len(document),
                 query_truncated=len(kept_query) < len(query),
             )
-            asked.append(Asked(encoding, [*start, *empty]))
-        return asked
+            prompts.append(Prompt(encoding, [*start, *empty]))
+        return prompts
 
     def _encoding(self, ids: list[int], *, passage_truncated: bool, query_truncated: bool) -> Encoding:
         unknown = self._loaded.unknown_id

@@ -12,7 +12,7 @@ import pytest
 
 import small_collection as small
 from conftest import Zoo
-from zoo import files
+from zoo import streams
 from zoo.errors import InputError, InputErrors
 from zoo.evaluation import metrics
 from zoo.evaluation.datasets import Collection, DataRequest, find_layouts, open_collections
@@ -251,7 +251,7 @@ def test_a_file_of_nothing_but_faults_is_not_read_to_its_end(tmp_path: Path) -> 
 
 
 def test_an_endless_line_is_refused_at_a_stated_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 20)
     path = small.mldr(tmp_path)
     with (path / "en" / "corpus.jsonl").open("a") as handle:
         handle.write('{"id": "long", "text": "' + "x" * (1 << 21) + '"}\n')
@@ -260,7 +260,7 @@ def test_an_endless_line_is_refused_at_a_stated_length(tmp_path: Path, monkeypat
 
 
 def test_a_gzip_bomb_is_refused_at_a_stated_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "UNPACKED_FREELY", 1 << 20)
+    monkeypatch.setattr(streams, "UNPACKED_FREELY", 1 << 20)
     path = small.hub(tmp_path)
     corpus = path / "mldr-v1.0-en" / "corpus.jsonl.gz"
     corpus.write_bytes(gzip.compress(gzip.decompress(corpus.read_bytes()) + b"\n" * (50 << 20)))

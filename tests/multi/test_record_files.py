@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zoo import files
+from zoo import streams
 from zoo.errors import InputError, ZooError
 from zoo.multi import Columns, find_inputs
 from zoo.multi.inputs import InputFile
@@ -163,14 +163,14 @@ def test_a_fault_is_located(fault: str, tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end_is_refused_at_a_stated_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 16)
     (tmp_path / "x.jsonl").write_text(jsonl(PAIRS) + '{"query": "' + "x" * (1 << 17))
     with pytest.raises(InputError, match=r"line 4: is longer than"):
         read(tmp_path / "x.jsonl")
 
 
 def test_a_gzip_bomb_is_refused_at_a_stated_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "UNPACKED_FREELY", 1 << 20)
+    monkeypatch.setattr(streams, "UNPACKED_FREELY", 1 << 20)
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(jsonl(PAIRS).encode() + b"\n" * (20 << 20)))
     with pytest.raises(InputError, match="unpacks to more than 200 times its size"):
         read(tmp_path / "x.jsonl.gz")

@@ -11,11 +11,11 @@ from typing import IO, Any, TypeAlias
 import msgspec
 
 from zoo.errors import InputError
-from zoo.files import LONGEST_LINE, numbered_lines
 from zoo.multi.inputs import Form, InputFile
 from zoo.multi.rows import Columns, Row, pairs_row
 from zoo.multi.unpack import import_arrow, opened
 from zoo.pairs import FORMS, parse_line
+from zoo.streams import LONGEST_LINE, numbered_lines
 from zoo.strict_json import parse
 
 Rows: TypeAlias = Generator[Row, None, None]

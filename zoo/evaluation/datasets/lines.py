@@ -17,7 +17,8 @@ from typing import IO, Any, Generic, NamedTuple, TypeVar, cast
 import msgspec
 
 from zoo.errors import Faults, InputError
-from zoo.files import numbered_lines, reason
+from zoo.files import reason
+from zoo.streams import numbered_lines
 from zoo.strict_json import RepeatedKeyError, parse
 
 T = TypeVar("T")
