@@ -287,6 +287,7 @@ def _modules(folder: Path) -> None:
 
 def _module_folder(folder: Path) -> None:
     import numpy as np
+
     from direct_checkpoints import MODERNBERT, SHAPES, random_tensors, save
 
     config, tensors = MODERNBERT, random_tensors(SHAPES["modernbert"](MODERNBERT), 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from direct_checkpoints import (
     BERT,
     CONFIGS,
@@ -21,7 +22,6 @@ from direct_checkpoints import (
     misread,
     write,
 )
-
 from zoo.errors import ZooError
 from zoo_direct.build import write_graph
 from zoo_direct.families import supports

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from direct_checkpoints import DEBERTA, LABEL, Config, batches, difference, misread, proof_batches, run, write
 
+from direct_checkpoints import DEBERTA, LABEL, Config, batches, difference, misread, proof_batches, run, write
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
 from zoo_direct.proof import expected

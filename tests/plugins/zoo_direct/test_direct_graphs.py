@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from direct_checkpoints import (
     BERT,
     CONFIGS,
@@ -24,7 +25,6 @@ from direct_checkpoints import (
     run,
     write,
 )
-
 from zoo.errors import ZooError
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.proof import expected

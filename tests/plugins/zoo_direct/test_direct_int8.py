@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from direct_checkpoints import (
     BERT,
     CONFIGS,
@@ -23,7 +24,6 @@ from direct_checkpoints import (
     save,
     write,
 )
-
 from zoo.api import onnxruntime_version
 from zoo_direct.build import write_graph, write_int8_graph
 from zoo_direct.form import Linear

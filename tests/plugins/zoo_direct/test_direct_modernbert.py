@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from direct_checkpoints import LABEL, MODERNBERT, Config, batches, difference, misread, proof_batches, run, write
 
+from direct_checkpoints import LABEL, MODERNBERT, Config, batches, difference, misread, proof_batches, run, write
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.families import supports
 from zoo_direct.proof import expected

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from direct_checkpoints import CONFIGS, DECODERS, LABEL, Batch, Config, batches, difference, write
 
+from direct_checkpoints import CONFIGS, DECODERS, LABEL, Batch, Config, batches, difference, write
 from zoo_direct.build import write_graph, write_int8_graph
 from zoo_direct.proof import expected
 

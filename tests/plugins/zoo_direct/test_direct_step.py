@@ -9,10 +9,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import direct_checkpoints as direct
 import numpy as np
 import pytest
 
+import direct_checkpoints as direct
 from conftest import Zoo
 from random_checkpoints import make_tokenizer
 from zoo.export.proof import FLOOR

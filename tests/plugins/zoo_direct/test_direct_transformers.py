@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from direct_checkpoints import LABEL, LENGTHS, Batch, batches, difference, open_session, run
 
+from direct_checkpoints import LABEL, LENGTHS, Batch, batches, difference, open_session, run
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.proof import expected
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from direct_checkpoints import LABEL, ROBERTA, save, write
 
+from direct_checkpoints import LABEL, ROBERTA, save, write
 from zoo.errors import ZooError
 from zoo_direct.build import write_graph
 from zoo_direct.weights import Weights

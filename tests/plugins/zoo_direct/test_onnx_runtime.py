@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import direct_checkpoints as direct
 import numpy as np
 import pytest
 
+import direct_checkpoints as direct
 from zoo.api import onnxruntime_settings, onnxruntime_version, open_onnxruntime, read_onnx
 from zoo_direct.build import write_graph
 
