@@ -1,4 +1,4 @@
-"""The device ``torch`` keeps the contract of devices, on a checkpoint in place of a model file."""
+"""The devices ``torch`` and ``cuda`` keep the contract of devices, on a checkpoint in place of a model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_checkpoints import make
 from zoo.testing.device import LENGTHS, MAX_LENGTH, DeviceContract
 from zoo.testing.toy import toy_encodings
 from zoo.types import Device, Scores
-from zoo_torch.device import TorchDevice
+from zoo_torch.device import CudaDevice, TorchDevice
 
 torch = pytest.importorskip("torch", reason="the device 'torch' needs torch")
 pytest.importorskip("safetensors", reason="the device 'torch' needs safetensors")
@@ -54,3 +54,14 @@ class TestTorch(DeviceContract):
 
 class TestTorchThroughTransformers(TestTorch):
     options = {"packed": "off"}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card is here, or torch is a build without CUDA")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+class TestCuda(TestTorch):
+    tolerance = {"fp32": 1e-4, "fp16": 0.05, "bf16": 0.4}
+
+    @pytest.fixture
+    def device(self) -> Device:
+        return CudaDevice()
