@@ -62,7 +62,7 @@ GOALS = {
 class Zoo:
     """zoo's pipeline on an open session. ``overhead`` has, for each run, its time over the device's."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, also: Sequence[str] = ()) -> None:
         device = Catalogue.installed().device(args.device)
         options = SessionOptions(
             precision=args.precision,
@@ -71,7 +71,7 @@ class Zoo:
             extra=read_options(
                 f"the device '{device.name}'",
                 device.options,
-                dict(option.split("=", 1) for option in args.device_option),
+                dict(option.split("=", 1) for option in (*args.device_option, *also)),
             ),
         )
         started = time.perf_counter()
@@ -120,6 +120,8 @@ def end_to_end(
     peer = sentence_transformers(args)
     notes: dict[str, Any] = {}
     programs: dict[str, Score] = {"zoo": zoo.score}
+    others = {f"zoo, {option}": Zoo(args, [option]) for option in args.also}
+    programs |= {name: other.score for name, other in others.items()}
     if isinstance(peer, str):
         notes["missing"] = {"sentence-transformers": peer}
         print(f"sentence-transformers: missing ({peer})")
@@ -144,6 +146,9 @@ def end_to_end(
                 )
         rounds, longest = rounds + 1, max(longest, time.perf_counter() - began)
     notes["rounds"] = rounds
+    for other in others.values():
+        other.session.close()
+    notes["overhead_also"] = {name: other.overhead for name, other in others.items()}
     notes["apart_from_zoo"] = {
         name: float(np.abs(np.subtract(values, scores[f"zoo/{name.rpartition('/')[2]}"])).max())
         for name, values in scores.items()
@@ -241,7 +246,7 @@ def goals(result: Mapping[str, Any]) -> dict[str, float]:
     """The figures that goals are set for."""
     figures: dict[str, float] = {}
     for kind, rates in result["pairs_per_second"].items():
-        peers = [rate for name, rate in rates.items() if name != "zoo"]
+        peers = [rate for name, rate in rates.items() if not name.startswith("zoo")]
         if peers:
             figures[f"{kind}_over_best_peer"] = rates["zoo"] / max(peers)
         figures[f"{kind}_overhead"] = median(result["overhead"][kind])
@@ -283,6 +288,9 @@ def main() -> None:
         "--device", choices=("cuda", "torch"), default="cuda", help="torch is the CPU, to try the script"
     )
     parser.add_argument("--device-option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="NAME=VALUE", help="zoo again with this device option, by turns"
+    )
     parser.add_argument("--precision", choices=("fp16", "bf16", "fp32"), help="default: fp16 on a card, fp32 on a CPU")
     parser.add_argument("--size", choices=SHAPES, default="full", help="of the checkpoint that is written")
     parser.add_argument("--checkpoint", type=Path, help="an XLM-RoBERTa cross-encoder, in place of a random one")

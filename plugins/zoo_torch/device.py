@@ -25,7 +25,7 @@ from zoo.api import (
     usable_threads,
 )
 from zoo_torch.cards import Card, Listing, Load, free_memory, list_cards
-from zoo_torch.options import OPTIONS, card_numbers
+from zoo_torch.options import CUDA_OPTIONS, OPTIONS, TorchOptions, card_numbers
 
 REMEDY = "pip install 'zoo-runner[torch]'"
 CUDA_REMEDY = "Install a CUDA build of torch (https://pytorch.org/get-started/locally): docs/devices/cuda.md"
@@ -67,7 +67,7 @@ class CudaDevice:
     resource = "GPU"
     aliases: Sequence[str] = ("nvidia",)
     priority = 50
-    options: Sequence[Option] = OPTIONS
+    options: Sequence[Option] = CUDA_OPTIONS
 
     def __init__(self, load: Load = ctypes.CDLL, open_on: OpenOn | None = None) -> None:
         """``open_on`` replaces what opens a session on one card; it must be a function that another process can import."""
@@ -111,7 +111,7 @@ class CudaDevice:
     def open(self, artifact: Artifact, options: SessionOptions) -> Session:
         built_for()
         numbers = card_numbers(options.selector, [card.number for card in list_cards(self._load).cards])
-        if len(numbers) == 1:
+        if len(numbers) == 1 and not TorchOptions.of(options.extra).own_process:
             return self._open_on(f"cuda:{numbers[0]}", artifact, options)
         return _open_cards([f"cuda:{number}" for number in numbers], self._open_on, artifact, options)
 
@@ -162,7 +162,7 @@ def open_on_device(where: str, artifact: Artifact, options: SessionOptions) -> S
 
 
 def _open_cards(names: Sequence[str], open_on: OpenOn, artifact: Artifact, options: SessionOptions) -> Session:
-    """Each card in a process of its own: they share no interpreter, and one that fails takes its own batches with it and is named."""
+    """Each card in a process of its own: what tokenises holds up none, they share no interpreter, and one that fails is named."""
     from zoo.api import ChildSettings, Processes
 
     threads = max((options.threads or usable_threads()) // len(names), 1)

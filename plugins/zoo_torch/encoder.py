@@ -15,9 +15,10 @@ import torch.nn.functional as F  # noqa: N812  # the name that torch's users kno
 
 from zoo.api import Tensors
 from zoo_torch.attention import Layout
-from zoo_torch.kernels import Activation, Kernels, Widths
+from zoo_torch.kernels import Activation, Kernels
 from zoo_torch.model import Check, Cost
 from zoo_torch.packing import HostBatch, check_below, pack, padded_slots, roberta_positions
+from zoo_torch.widths import Widths
 
 Linear = tuple[torch.Tensor, torch.Tensor]
 """Weight (out, in) and bias (out,)."""
@@ -103,12 +104,11 @@ class PackedEncoder:
         x = self._embed(tensors)
         for layer in self._layers[:-1]:
             between_layers()
-            x = self._after_attention(layer, x, self._attend(layer, x, layout), self._kernels.add_norm)
+            x = self._after_attention(layer, x, self._attend(layer, x, layout))
         between_layers()
         last = self._layers[-1]
         first, mixed = self._attend_first(last, x, layout)
-        # A batch of one row would have torch.compile make its kernel anew for that size, so few rows are not worth it.
-        first = self._after_attention(last, first, mixed, self._plain_add_norm)
+        first = self._after_attention(last, first, mixed)
         logits: torch.Tensor = self._head(first).float()[:, 0]
         return logits
 
@@ -119,8 +119,9 @@ class PackedEncoder:
             x = x + F.embedding(tensors["token_type_ids"], tables.types)
         places = F.embedding(tensors["positions"], tables.places)
         if tables.projection is None:
-            return self._kernels.add_norm(x, places, *tables.norm)
-        return F.linear(self._plain_add_norm(x, places, *tables.norm), *tables.projection)
+            return self._kernels.elementwise.add_norm(x, places, *tables.norm)
+        narrow = F.layer_norm(x + places, x.shape[1:], *tables.norm, self._widths.eps)
+        return F.linear(narrow, *tables.projection)
 
     def _attend(self, layer: Layer, x: torch.Tensor, layout: Layout) -> torch.Tensor:
         q, k, v = self._heads(F.linear(x, *layer.qkv), 3).unbind(1)
@@ -138,14 +139,8 @@ class PackedEncoder:
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         return x.view(-1, parts, self._widths.heads, self._widths.size)
 
-    def _after_attention(
-        self, layer: Layer, x: torch.Tensor, mixed: torch.Tensor, norm: Callable[..., torch.Tensor]
-    ) -> torch.Tensor:
-        x = norm(F.linear(mixed, *layer.out), x, *layer.norm)
+    def _after_attention(self, layer: Layer, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        add_norm = self._kernels.elementwise.add_norm
+        x = add_norm(F.linear(mixed, *layer.out), x, *layer.norm)
         wide = self._kernels.up(x, *layer.up, self._shape.activation)
-        return norm(F.linear(wide, *layer.down), x, *layer.last_norm)
-
-    def _plain_add_norm(
-        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        return F.layer_norm(x + y, weight.shape, weight, bias, self._widths.eps)
+        return add_norm(F.linear(wide, *layer.down), x, *layer.last_norm)

@@ -71,7 +71,7 @@ class CpuExecutor:
     def start(self, batch: HostBatch, between_layers: Check) -> Done:
         started = time.perf_counter()
         tensors = {name: torch.from_numpy(array) for name, array in batch.arrays.items()}
-        with torch.no_grad():
+        with torch.inference_mode():
             logits = self._model.forward(tensors, batch, between_layers).numpy()
         return Done(logits, time.perf_counter() - started)
 
@@ -99,7 +99,7 @@ class CudaExecutor:
         try:
             with cuda.device(self._device):
                 tensors = slot.send(batch)
-                with torch.no_grad(), cuda.stream(self._computing):
+                with torch.inference_mode(), cuda.stream(self._computing):
                     self._computing.wait_event(slot.sent)
                     slot.begun.record()
                     logits = self._model.forward(tensors, batch, between_layers)

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
 from zoo_torch.encoder import Embeddings, Head, Layer, Linear, PackedEncoder, Shape
-from zoo_torch.kernels import ACTIVATIONS, Activation, Kernels, Widths
+from zoo_torch.kernels import ACTIVATIONS, Activation, Kernels
 from zoo_torch.weights import Weights
+from zoo_torch.widths import Widths
 
 Config = Mapping[str, Any]
 

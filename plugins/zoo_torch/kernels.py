@@ -1,6 +1,6 @@
 """What is computed faster in one kernel than in several: chosen once, by trial, and reported.
 
-A product with its bias and GELU in one call of cuBLASLt, and additions, normalisations and gates fused by torch.compile.
+A product with its bias and GELU in one call of cuBLASLt, and additions, normalisations and gates in kernels of our own (``fused``).
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that torch's users know
 
 from zoo_torch.attention import Attention, choose_attention
 from zoo_torch.faults import first_line
+from zoo_torch.widths import Widths
 
 logger = logging.getLogger("zoo.torch")
 
@@ -39,37 +40,67 @@ EPILOGUE_TOLERANCE = {torch.float16: 0.01, torch.bfloat16: 0.05}
 rounding of results near 4. float32 is computed in the exact form."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Widths:
-    """Lengths of a model's axes. Functions that are compiled hold them as constants, so that kernels are made for these lengths."""
+FUSED_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.05}
+"""Of fused kernels from plain ones in float32, relative to results of 1 and more."""
 
-    heads: int
-    hidden: int
-    inner: int
-    eps: float
 
-    @property
-    def size(self) -> int:
-        """Of one head."""
-        return self.hidden // self.heads
+class Elementwise(Protocol):
+    """What a model computes between its products. ``weight``, ``bias``: (hidden,)."""
+
+    def add_norm(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """LayerNorm(x + y)."""
+        ...
+
+    def add_then_norm(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """X + y, and its LayerNorm."""
+        ...
+
+    def gelu_gate(self, x: torch.Tensor) -> torch.Tensor:
+        """(tokens, 2 inner) to (tokens, inner): GELU of the first half times the second."""
+        ...
+
+    def rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        """Rotary positions: x (tokens, heads, size), cosine and sine (tokens, 1, size)."""
+        ...
+
+
+class Plain:
+    """Elementwise by torch."""
+
+    def __init__(self, widths: Widths) -> None:
+        self._widths = widths
+
+    def add_norm(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return self.add_then_norm(x, y, weight, bias)[1]
+
+    def add_then_norm(
+        self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        total = x + y
+        return total, F.layer_norm(total, (self._widths.hidden,), weight, bias, self._widths.eps)
+
+    def gelu_gate(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = x.chunk(2, dim=-1)
+        return F.gelu(a) * b
+
+    def rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        a, b = x.chunk(2, dim=-1)
+        return x * cosine + torch.cat((-b, a), dim=-1) * sine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
-    """The chosen forms. ``described`` names them for the log. ``weight``, ``bias``: (hidden,)."""
+    """The chosen forms. ``described`` names them for the log."""
 
     attention: Attention
     epilogue: bool
-    add_norm: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-    """(x, y, weight, bias): LayerNorm(x + y)."""
-    add_then_norm: Callable[
-        [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor]
-    ]
-    """(x, y, weight, bias): x + y, and its LayerNorm."""
-    gelu_gate: Activation
-    """(tokens, 2 inner) to (tokens, inner): GELU of the first half times the second."""
-    rotate: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    """Rotary positions: x (tokens, heads, size), cosine and sine (tokens, 1, size)."""
+    elementwise: Elementwise
     described: str
 
     def up(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, activation: Activation) -> torch.Tensor:
@@ -81,72 +112,72 @@ class Kernels:
 
 
 def choose_kernels(
-    attention: str, compiling: str, *, widths: Widths, reach: int | None, dtype: torch.dtype, device: torch.device
+    attention: str, fusing: str, *, widths: Widths, reach: int | None, dtype: torch.dtype, device: torch.device
 ) -> Kernels:
-    """What works on ``device``. ``attention`` and ``compiling`` are the user's options of these names."""
+    """What works on ``device``. ``attention`` and ``fusing`` are the user's options ``attention`` and ``compile``."""
     form = choose_attention(attention, heads=widths.heads, size=widths.size, reach=reach, dtype=dtype, device=device)
     epilogue = device.type == "cuda" and dtype in EPILOGUE_TOLERANCE and _epilogue_works(dtype, device)
-    wanted = compiling == "on" or (compiling == "auto" and device.type == "cuda" and compiler_found())
-    compiled = wanted and _compiling_works(dtype, device)
-    fuse: Callable[[Any], Any] = _compile if compiled else _as_it_is
+    wanted = fusing == "on" or (fusing == "auto" and device.type == "cuda" and triton_found())
+    fused = _fused(widths, dtype, device) if wanted else None
     parts = [f"attention {form.name}"]
     parts += ["GELU inside the product"] if epilogue else []
-    parts += ["additions and normalisations compiled"] if compiled else []
+    parts += ["additions and normalisations fused"] if fused else []
     return Kernels(
         attention=form,
         epilogue=epilogue,
-        add_norm=fuse(_add_norm(widths.hidden, widths.eps)),
-        add_then_norm=fuse(_add_then_norm(widths.hidden, widths.eps)),
-        gelu_gate=fuse(_gelu_gate(widths.inner)),
-        rotate=fuse(_rotate(widths.size // 2)),
+        elementwise=fused or Plain(widths),
         described=", ".join(parts),
     )
 
 
-def compiler_found() -> bool:
-    """Whether torch.compile has its code generator for cards."""
+def triton_found() -> bool:
+    """Whether the compiler of the fused kernels is installed. Builds of torch for cards bring it."""
     return importlib.util.find_spec("triton") is not None
 
 
-def _as_it_is(function: Any) -> Any:
-    return function
+def _fused(widths: Widths, dtype: torch.dtype, device: torch.device) -> Elementwise | None:
+    """The fused kernels, compiled and held against the plain ones; None where they do not work, which is logged."""
+    try:
+        from zoo_torch.fused import Fused
+
+        fused = Fused(widths)
+        worst = _farthest(fused, widths, dtype, device)
+    except Exception as error:  # no C compiler, a read-only cache, a card that Triton does not know
+        reason = first_line(error)
+    else:
+        if worst <= FUSED_TOLERANCE[dtype]:
+            return fused
+        reason = f"they are off by {worst:.2g}"
+    logger.warning("Triton's kernels do not work here, so additions and normalisations are not fused: %s", reason)
+    return None
 
 
-def _compile(function: Any) -> Any:
-    return torch.compile(function, dynamic=True)  # a batch has any number of tokens; dynamic from the first
+def _farthest(fused: Elementwise, widths: Widths, dtype: torch.dtype, device: torch.device) -> float:
+    """Largest difference from the plain forms in float32 of what they take part in; infinity for NaN."""
+    generator = torch.Generator().manual_seed(0)
+    plain, tokens = Plain(widths), 5
 
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype)
 
-def _add_norm(hidden: int, eps: float) -> Any:
-    def add_norm(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return F.layer_norm(x + y, (hidden,), weight, bias, eps)
-
-    return add_norm
-
-
-def _add_then_norm(hidden: int, eps: float) -> Any:
-    def add_then_norm(
-        x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        total = x + y
-        return total, F.layer_norm(total, (hidden,), weight, bias, eps)
-
-    return add_then_norm
-
-
-def _gelu_gate(inner: int) -> Any:
-    def gelu_gate(x: torch.Tensor) -> torch.Tensor:
-        a, b = x.split((inner, inner), dim=-1)
-        return F.gelu(a) * b
-
-    return gelu_gate
-
-
-def _rotate(half: int) -> Any:
-    def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-        a, b = x.split((half, half), dim=-1)
-        return x * cosine + torch.cat((-b, a), dim=-1) * sine
-
-    return rotate
+    x, y, weight, bias = (random(*shape) for shape in ((tokens, widths.hidden),) * 2 + ((widths.hidden,),) * 2)
+    wide = random(tokens, 2 * widths.inner)
+    # Between two others, as the keys lie in a product of queries, keys and values.
+    keys = random(tokens, 3, widths.heads, widths.size)[:, 1]
+    cosine, sine = random(tokens, 1, widths.size), random(tokens, 1, widths.size)
+    exact_x, exact_y, exact_weight, exact_bias = (tensor.float() for tensor in (x, y, weight, bias))
+    total, normed = plain.add_then_norm(exact_x, exact_y, exact_weight, exact_bias)
+    turned = plain.rotate(keys.float(), cosine.float(), sine.float())
+    pairs = [
+        (fused.add_norm(x, y, weight, bias), normed),
+        (fused.add_norm(x, y, weight, None), plain.add_norm(exact_x, exact_y, exact_weight, None)),
+        *zip(fused.add_then_norm(x, y, weight, bias), (total, normed), strict=True),
+        (fused.gelu_gate(wide), plain.gelu_gate(wide.float())),
+        (fused.rotate(keys, cosine, sine), turned),
+    ]
+    apart = [((a.float() - b).abs() / b.abs().clamp(min=1.0)).max() for a, b in pairs]
+    worst = float(torch.stack(apart).max())
+    return worst if worst == worst else float("inf")
 
 
 def _epilogue_works(dtype: torch.dtype, device: torch.device) -> bool:
@@ -162,16 +193,3 @@ def _epilogue_works(dtype: torch.dtype, device: torch.device) -> bool:
         return False
     worst = float((fused - F.gelu(F.linear(x.float(), weight.float(), bias.float()))).abs().max())
     return worst <= EPILOGUE_TOLERANCE[dtype]
-
-
-def _compiling_works(dtype: torch.dtype, device: torch.device) -> bool:
-    plain = _add_norm(8, 1e-5)
-    x, y = torch.arange(80, device=device).remainder(7).to(dtype).view(2, 5, 8)
-    try:
-        compiled = _compile(plain)(x, y, x[0], x[1])
-    except Exception as error:  # no C compiler, a read-only cache, a card that Triton does not know
-        logger.warning(
-            "torch.compile does not work here, so additions and normalisations are not fused: %s", first_line(error)
-        )
-        return False
-    return bool(torch.allclose(compiled, plain(x, y, x[0], x[1]), atol=0.1))

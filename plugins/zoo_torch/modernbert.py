@@ -133,7 +133,7 @@ class PackedModernBert:
         self, layer: Layer, number: int, x: torch.Tensor, layout: Layout, turned: Mapping[float, Part]
     ) -> torch.Tensor:
         q, k, v = self._heads(F.linear(x, *layer.qkv), 3).unbind(1)
-        q, k = (self._kernels.rotate(part, *turned[self._shape.thetas[number]]) for part in (q, k))
+        q, k = (self._kernels.elementwise.rotate(part, *turned[self._shape.thetas[number]]) for part in (q, k))
         return self._kernels.attention(q, k, v, layout, self._shape.reaches[number]).reshape(x.shape)
 
     def _last(
@@ -157,7 +157,9 @@ class PackedModernBert:
         # The first token is at position 0, where nothing is turned.
         q = self._heads(F.linear(first, weight[:hidden], None if bias is None else bias[:hidden]), 1)[:, 0]
         k, v = self._heads(F.linear(x, weight[hidden:], None if bias is None else bias[hidden:]), 2).unbind(1)
-        return self._kernels.attention.first(q, self._kernels.rotate(k, *turned), v, layout).reshape(first.shape)
+        return self._kernels.attention.first(q, self._kernels.elementwise.rotate(k, *turned), v, layout).reshape(
+            first.shape
+        )
 
     def _score(self, x: torch.Tensor) -> torch.Tensor:
         head = self._head
@@ -167,7 +169,7 @@ class PackedModernBert:
 
     def _gate(self, x: torch.Tensor) -> torch.Tensor:
         if self._shape.activation is F.gelu:
-            return self._kernels.gelu_gate(x)
+            return self._kernels.elementwise.gelu_gate(x)
         a, b = x.chunk(2, dim=-1)
         return self._shape.activation(a) * b
 
@@ -175,7 +177,7 @@ class PackedModernBert:
         return F.layer_norm(x, norm[0].shape, *norm, self._widths.eps)
 
     def _add_then_norm(self, x: torch.Tensor, y: torch.Tensor, norm: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._kernels.add_then_norm(x, y, *norm)
+        return self._kernels.elementwise.add_then_norm(x, y, *norm)
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         return x.view(-1, parts, self._widths.heads, self._widths.size)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo_torch.families import NotPackable, check_packable
-from zoo_torch.kernels import ACTIVATIONS, Activation, Widths
+from zoo_torch.kernels import ACTIVATIONS, Activation
+from zoo_torch.widths import Widths
 
 Config = Mapping[str, Any]
 

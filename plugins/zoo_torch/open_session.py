@@ -135,10 +135,7 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype) -> None:
 
 
 def _warm_up(model: Model, executor: Executor) -> None:
-    """Two rows before the clock starts: kernels are compiled, and libraries take their workspaces.
-
-    torch.compile takes axes of equal length for one, so the 47 tokens are a number that is no model's width.
-    """
+    """Two rows before the clock starts: kernels are compiled, and libraries take their workspaces."""
     lengths = np.minimum([[30], [17]], model.cost.longest)
     mask = (np.arange(lengths.max()) < lengths).astype(np.int64)
     inputs = {name: mask if name == "attention_mask" else np.zeros_like(mask) for name in model.input_names}

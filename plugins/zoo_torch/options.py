@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ OPTIONS = (
         name="compile",
         choices=("auto", "on", "off"),
         default="auto",
-        help="Whether torch.compile fuses additions and normalisations; auto does it on a card if a compiler is found.",
+        help="Whether Triton compiles kernels that fuse additions and normalisations; auto does it on a card if Triton is there.",
     ),
     Option(
         name="packed",
@@ -33,6 +34,19 @@ OPTIONS = (
         help="Tokens of a batch at most; by default chosen from the card's memory and the model's size.",
     ),
 )
+OWN_PROCESS = "yes" if os.name == "posix" else "no"
+"""Windows has no way to hand a socket to another process."""
+
+CUDA_OPTIONS = (
+    *OPTIONS,
+    Option(
+        name="process",
+        choices=("yes", "no"),
+        default=OWN_PROCESS,
+        help="yes: a card alone has a process of its own too, as each of several has: threads that tokenise do not hold up the one that "
+        "starts its kernels, and a driver that crashes is an error. no: in this process, for debugging, and on Windows.",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,7 @@ class TorchOptions:
     compile: str = "auto"
     packed: str = "auto"
     batch_tokens: int | None = None
+    own_process: bool = False
 
     @classmethod
     def of(cls, extra: Mapping[str, str]) -> TorchOptions:
@@ -53,6 +68,7 @@ class TorchOptions:
             compile=extra.get("compile", "auto"),
             packed=extra.get("packed", "auto"),
             batch_tokens=None if tokens is None else int(tokens),
+            own_process=extra.get("process", OWN_PROCESS) == "yes",
         )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_torch_device import PretendedDriver
 
-from torch_checkpoints import make
+from torch_checkpoints import make, open_on_the_cpu
 from zoo.testing.device import LENGTHS, MAX_LENGTH, DeviceContract
 from zoo.testing.toy import toy_encodings
 from zoo.types import Device, Scores
@@ -54,6 +55,15 @@ class TestTorch(DeviceContract):
 
 class TestTorchThroughTransformers(TestTorch):
     options = {"packed": "off"}
+
+
+class TestCudaInItsProcess(TestTorch):
+    """The device of a card, with a session on the CPU in the card's process."""
+
+    @pytest.fixture
+    def device(self, monkeypatch: pytest.MonkeyPatch) -> Device:
+        monkeypatch.setattr("zoo_torch.device.built_for", lambda: "13.0")
+        return CudaDevice(PretendedDriver(cards=1), open_on_the_cpu)
 
 
 @pytest.mark.cuda

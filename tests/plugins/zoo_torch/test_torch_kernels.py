@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,8 @@ torch = pytest.importorskip("torch", reason="the device 'torch' needs torch")
 
 from zoo_torch import attention
 from zoo_torch.attention import choose_attention
-from zoo_torch.kernels import Widths, choose_kernels
+from zoo_torch.kernels import Plain, choose_kernels
+from zoo_torch.widths import Widths
 
 pytestmark = [pytest.mark.torch]
 
@@ -158,24 +162,72 @@ def test_a_model_with_windows_by_varlen_scores_as_by_padding(name: str, varlen: 
         np.testing.assert_allclose(score(session, inputs), expected, atol=1e-5, rtol=0)
 
 
-def test_a_compiler_that_does_not_work_is_done_without(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+WIDTHS = (Widths(heads=4, hidden=32, inner=64, eps=1e-5), Widths(heads=3, hidden=1026, inner=1500, eps=1e-12))
+INTERPRETED = """
+import sys
+import torch
+sys.path[:0] = {path!r}
+from test_torch_kernels import WIDTHS
+from torch_checkpoints import make, make_batch, open_session, padding_of, row_by_row, score
+from zoo_torch.device import TorchDevice
+from zoo_torch.kernels import Plain, choose_kernels
+from pathlib import Path
+for widths in WIDTHS:
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        kernels = choose_kernels("auto", "on", widths=widths, reach=None, dtype=dtype, device=torch.device("cpu"))
+        assert "fused" in kernels.described, kernels.described
+for name in ("xlm-roberta", "modernbert, last layer global"):
+    folder = Path({folder!r}) / name.replace(", ", "-")
+    model = make(name, folder, num_hidden_layers=3)
+    with open_session(TorchDevice(), folder, compile="on") as session:
+        assert "fused" in session._model.described
+        for lengths in ((9, 4, 1), (1,)):
+            inputs = make_batch(lengths, padding=padding_of(model))
+            apart = abs(score(session, inputs) - row_by_row(model, inputs, session.input_names)).max()
+            assert apart < 2e-5, apart
+"""
+
+
+def test_fused_kernels_compute_what_the_plain_ones_do(python: str, tmp_path: Path) -> None:
+    """By Triton's interpreter, which is chosen by a variable that is read when Triton is imported."""
+    pytest.importorskip("triton", reason="the kernels are written in Triton")
+    here = Path(__file__).parent
+    code = INTERPRETED.format(path=[str(here), str(here.parents[1])], folder=str(tmp_path))
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fault", ["raises", "is wrong", "gives NaN"])
+def test_kernels_that_do_not_work_are_done_without(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def compile(function: Any, **kwargs: Any) -> Any:
-        def call(*args: Any) -> Any:
-            raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
+    class Faulty(Plain):
+        def __init__(self, widths: Widths) -> None:
+            if fault == "raises":
+                raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
+            super().__init__(widths)
 
-        return call
+        def rotate(self, x: Any, cosine: Any, sine: Any) -> Any:
+            return x * (float("nan") if fault == "gives NaN" else cosine)
 
-    monkeypatch.setattr(torch, "compile", compile)
-    widths = Widths(heads=4, hidden=32, inner=64, eps=1e-5)
-    kernels = choose_kernels("auto", "on", widths=widths, reach=None, dtype=torch.float32, device=CPU)
-    assert "compiled" not in kernels.described
-    assert "Failed to find C compiler" in caplog.text
+    monkeypatch.setitem(sys.modules, "zoo_torch.fused", types.SimpleNamespace(Fused=Faulty))
+    kernels = choose_kernels("auto", "on", widths=WIDTHS[0], reach=None, dtype=torch.float32, device=CPU)
+    assert "fused" not in kernels.described
+    assert {"raises": "Failed to find C compiler", "is wrong": "off by", "gives NaN": "off by inf"}[
+        fault
+    ] in caplog.text
     x = torch.randn(3, 32)
     weight = torch.ones(32)
     right = torch.nn.functional.layer_norm(x + x, (32,), weight, None, 1e-5)
-    torch.testing.assert_close(kernels.add_norm(x, x, weight, None), right)
+    torch.testing.assert_close(kernels.elementwise.add_norm(x, x, weight, None), right)
+
+
+def test_without_triton_nothing_is_fused(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "zoo_torch.fused", None)  # importing it raises ImportError
+    kernels = choose_kernels("auto", "on", widths=WIDTHS[0], reach=None, dtype=torch.float32, device=CPU)
+    assert isinstance(kernels.elementwise, Plain)
+    assert "not fused" in caplog.text
 
 
 def test_the_epilogue_is_for_half_precision_on_a_card_alone() -> None:

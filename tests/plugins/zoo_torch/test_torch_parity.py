@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,22 +111,6 @@ def test_half_precision_stays_near_and_keeps_the_order(name: str, precision: str
     assert np.abs(scores - expected).max() <= worst
     assert np.abs(scores - expected).max() > 1e-6, "it was computed in float32"
     assert np.corrcoef(scores, expected)[0, 1] > 0.98
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("name", ["xlm-roberta", "modernbert, last layer global"])
-def test_compiled_kernels_score_alike(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(os.environ, "TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    caplog.set_level(logging.INFO)
-    model = make(name, tmp_path / "checkpoint")
-    with open_session(TorchDevice(), tmp_path / "checkpoint", compile="on") as session:
-        for lengths in (LENGTHS, (1,), (9, 4)):
-            inputs = make_batch(lengths, padding=padding_of(model))
-            expected = row_by_row(model, inputs, session.input_names)
-            np.testing.assert_allclose(score(session, inputs), expected, atol=EXACT, rtol=0)
-    assert "compiled" in caplog.text
 
 
 def test_a_checkpoint_in_shards_and_in_half_precision_is_read(tmp_path: Path) -> None:
