@@ -258,6 +258,26 @@ def test_a_small_call_comes_next_however_many_large_ones_there_are(seed: int, si
     assert waited <= 1, "its credit outweighs what similar lengths have drawn forward"
 
 
+def test_calls_of_one_size_are_computed_in_the_order_in_which_they_came() -> None:
+    calls = Calls(2)
+    first = calls.add([10] * 10)
+    calls.compute()
+    others = [calls.add([10] * 10) for _ in range(3)]
+    order = [handle for _ in range(19) for handle in calls.compute()]
+    assert order == [handle for handle, left in zip([first, *others], [8, 10, 10, 10], strict=True) for _ in range(left)]
+
+
+def test_a_call_goes_before_an_earlier_one_that_has_more_left() -> None:
+    calls = Calls(2)
+    calls.add([10] * 30)
+    for _ in range(5):
+        calls.compute()
+    nearly_as_large, small = calls.add([10] * 29), calls.add([10] * 4)
+    order = [handle for _ in range(24) for handle in calls.compute()]
+    assert order[:4] == [small] * 4
+    assert order.index(nearly_as_large) == 24, "the earlier one has 20 left"
+
+
 def test_a_call_of_long_pairs_is_charged_by_tokens() -> None:
     calls = Calls(1)
     long, short = calls.add([100] * 50), calls.add([10] * 500)
@@ -375,7 +395,7 @@ def test_a_call_that_is_late_ends_on_time_though_the_device_hangs_and_is_not_com
     with NumberSession(ShapeRule(tokens=4), gate) as session, queue_on(session) as queue:
         begun, patient = queue.submit(numbers(1), deadline=time.monotonic() + 0.1), queue.submit(numbers(4, tokens=9))
         gate.wait_until_begun()
-        waiting = queue.submit(numbers(2, 3), deadline=time.monotonic() + 0.1)
+        waiting = queue.submit(numbers(2, 3, tokens=9), deadline=time.monotonic() + 0.1)  # after the smaller one
         for handle in (begun, waiting):
             with pytest.raises(DeadlineError):
                 handle.result(5)

@@ -3,7 +3,11 @@
 The rule is that of fair queueing (Demers, Keshav and Shenker, 1989). Each call is charged the tokens that are computed for it, and whoever
 has been charged least comes next. A new call starts with what a call that always waited would have been charged by then if all had got the
 same. Its first tokens have a credit, which is paid back after them: a small call is not held up by calls of thousands of pairs, nor do many
-small calls hold those up for ever. Batches are made from a window of the pairs that come next, of pairs of similar length.
+small calls hold those up for ever.
+
+Calls that are within their credit do not take turns, which would end all of them late: the one that would end first if they did is computed
+whole, then the next (the fair sojourn protocol; Friedman and Henderson, 2003). So calls of one size are computed in the order in which they
+came, and none ends later than by turns. Batches are made from a window of the pairs that come next, of pairs of similar length.
 """
 
 from __future__ import annotations
@@ -72,11 +76,22 @@ class _Turn:
     def __post_init__(self) -> None:
         self.unfinished = len(self.handle.pairs)
         self._credit_ends = self.charged + self.credit
+        self._total = self.expected * self.unfinished
 
     def rank(self, tokens: int = 0) -> float:
         """The lowest of all comes next; ``tokens`` are those of its own pairs that come before."""
         charged = self.charged + tokens
-        return charged - self.credit if charged < self._credit_ends else charged
+        if charged >= self._credit_ends:
+            return charged
+        return self._credit_ends - 2 * self.credit + min(self._total, self.credit)
+
+    def add(self, items: Sequence[Item]) -> int:
+        """Take in tokenised pairs; their tokens."""
+        self.ready.extend(items)
+        tokens = sum(item.row.length for item in items)
+        self.tokens += tokens
+        self._total += tokens - self.expected * len(items)
+        return tokens
 
     @property
     def texts(self) -> int:
@@ -163,13 +178,11 @@ class WaitingPairs:
         if turn is None:
             return
         items = Item.all_of(handle, start, encodings, self._numbers)
-        if not turn.ready and items:
-            key = (turn.rank(turn.tokens), items[0].number)
+        first, before = not turn.ready, turn.tokens
+        self._tokens += turn.add(items)
+        if first and items:
+            key = (turn.rank(before), items[0].number)
             self._newest = key if self._newest is None else min(self._newest, key)
-        turn.ready.extend(items)
-        tokens = sum(item.row.length for item in items)
-        turn.tokens += tokens
-        self._tokens += tokens
         self._learn(items)
 
     def next_batch(self, divide: Callable[[list[Item]], list[list[int]]]) -> list[Item]:
