@@ -2,12 +2,16 @@
 
     python benchmarks/serve.py --threads 1
     python benchmarks/serve.py --model ./FOLDER --shapes 10x128 --clients 1,16 --seconds 5 --rounds 1 --json
+    python benchmarks/serve.py --clients 8 --shares 0.5 --beside http://127.0.0.1:7997 --beside-path /rerank
+    python benchmarks/serve.py --one-pair
+    python benchmarks/serve.py --overload 180 --shapes 10x128     # twice the ceiling for so many seconds
     python benchmarks/serve.py --seconds 2 --requests 100000      # memory after so many requests of one pair
 
 The server runs in a process of its own. In turns, each for --seconds: the Reranker alone (the ceiling), closed loops (each client sends
 its next request when it has its answer), and open loops (requests at random times of a fixed mean rate, a share of the ceiling). Latency
-runs from the moment at which a request was meant to be sent. The client needs a core of its own: leave it one with --threads.
-Another server can be measured with --url, at the path --path.
+runs from the moment at which a request was meant to be sent. "in order" is what the same open loop's requests would take on a device that
+computes them one after the other, each in the time of a request alone. The client needs a core of its own: leave it one with --threads.
+Another server can be measured with --url, at the path --path, and by turns with ours with --beside.
 """
 
 from __future__ import annotations
@@ -16,123 +20,31 @@ import argparse
 import asyncio
 import contextlib
 import json
-import random
 import re
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
 import urllib.request
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
-from urllib.parse import urlsplit
 
+from load import Connection, Load, at, closed_loop, in_order, open_loop, together
 from machine import machine, median, report
 from texts import corpora, passages
 
 from zoo import Reranker
+from zoo.bench.inputs import runner_of
+from zoo.types import Pair
 
 KINDS = 64
 """Different requests of each shape."""
 
-
-@dataclass
-class Load:
-    """What became of the requests of one loop."""
-
-    latencies: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-    seconds: float = 0.0
-
-    def summary(self, documents: int) -> dict[str, float]:
-        ordered = sorted(self.latencies) or [float("nan")]
-
-        def at(share: float) -> float:
-            return round(1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)], 2)
-
-        asked = sum(self.statuses.values())
-        return {
-            "requests": asked,
-            "pairs_per_second": round(self.statuses[200] * documents / self.seconds, 1),
-            "p50_ms": at(0.5),
-            "p95_ms": at(0.95),
-            "p99_ms": at(0.99),
-            "max_ms": at(1.0),
-            "share_429": round(self.statuses[429] / asked, 4) if asked else 0.0,
-            "other_errors": asked - self.statuses[200] - self.statuses[429],
-        }
-
-
-class Connection:
-    """One kept-alive connection that asks and waits: little else, so that the client takes little of the CPU."""
-
-    def __init__(self, url: str, path: str) -> None:
-        place = urlsplit(url)
-        self._host, self._port = place.hostname or "", place.port or 80
-        self._head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, body: bytes) -> int:
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port)
-        reader, writer = self._streams
-        writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        length = re.search(r"content-length: (\d+)", head)
-        assert length
-        await reader.readexactly(int(length[1]))
-        if "connection: close" in head:
-            self.close()
-        return int(head.split(" ", 2)[1])
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-
-async def closed_loop(url: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Load:
-    """Each of ``clients`` asks again as soon as it has its answer."""
-    load, began = Load(), time.perf_counter()
-
-    async def client(number: int) -> None:
-        connection, place = Connection(url, path), number * 7
-        while (sent := time.perf_counter()) < began + seconds:
-            load.statuses[await connection.ask(bodies[place % len(bodies)])] += 1
-            load.latencies.append(time.perf_counter() - sent)
-            place += 1
-        connection.close()
-
-    await asyncio.gather(*map(client, range(clients)))
-    load.seconds = time.perf_counter() - began
-    return load
-
-
-async def open_loop(url: str, path: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int) -> Load:
-    """``rate`` requests a second at random times; each has a connection, however many are open."""
-    load, idle, choose = Load(), list[Connection](), random.Random(seed)
-    began = time.perf_counter()
-
-    async def one(meant: float, body: bytes) -> None:
-        connection = idle.pop() if idle else Connection(url, path)
-        status = await connection.ask(body)
-        load.statuses[status] += 1
-        if status == 200:
-            load.latencies.append(time.perf_counter() - meant)
-        idle.append(connection)
-
-    tasks, meant, number = [], began, 0
-    while (meant := meant + choose.expovariate(rate)) < began + seconds:
-        await asyncio.sleep(max(meant - time.perf_counter(), 0))
-        tasks.append(asyncio.ensure_future(one(meant, bodies[number % len(bodies)])))
-        number += 1
-    await asyncio.gather(*tasks)
-    load.seconds = time.perf_counter() - began
-    for connection in idle:
-        connection.close()
-    return load
+CPU_SECONDS = "process_cpu_seconds_total"
+"""The metric that says how much a server has computed: other programs on the machine change it less than they change times."""
 
 
 def ceiling(reranker: Reranker, pairs: Sequence[tuple[str, str]], count: int) -> float:
@@ -195,11 +107,27 @@ def server(model: str, tokens: int, threads: int) -> Iterator[str]:
         process.wait()
 
 
+def metric(url: str, name: str) -> float:
+    """What a server's /metrics says, 0 if it does not say it."""
+    try:
+        with urllib.request.urlopen(f"{url}/metrics") as answer:
+            found = re.search(rf"^{name} (\S+)", answer.read().decode(), re.MULTILINE)
+    except urllib.error.HTTPError:
+        return 0.0
+    return float(found[1]) if found else 0.0
+
+
 def memory(url: str) -> float:
-    """Megabytes of the server, as it says itself; 0 if it does not."""
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
-        found = re.search(r"^process_resident_memory_bytes (\S+)", answer.read().decode(), re.MULTILINE)
-    return round(float(found[1]) / 1e6, 1) if found else 0.0
+    """Megabytes of the server."""
+    return round(metric(url, "process_resident_memory_bytes") / 1e6, 1)
+
+
+def closed(url: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Load:
+    """A closed loop, with the CPU time that the server took meanwhile."""
+    before = metric(url, CPU_SECONDS)
+    load = asyncio.run(closed_loop(url, path, bodies, clients, seconds))
+    load.cpu_seconds = metric(url, CPU_SECONDS) - before
+    return load
 
 
 def body_of(request: Sequence[tuple[str, str]]) -> bytes:
@@ -222,30 +150,29 @@ def measured(options: argparse.Namespace, documents: int, tokens: int) -> dict[s
         for number in range(options.rounds):
             ceilings.append(ceiling(reranker, pairs, max(round(options.seconds / own * documents), documents)))
             for clients in options.clients:
-                load = asyncio.run(closed_loop(url, options.path, bodies, clients, options.seconds))
-                loops[f"closed, {clients} clients"].append(load)
+                servers = [("closed", url, options.path)]
+                if options.beside:
+                    servers.append(("the other", options.beside, options.beside_path))
+                for name, *place in servers[:: -1 if number % 2 else 1]:
+                    loops[f"{name}, {clients} clients"].append(closed(*place, bodies, clients, options.seconds))
             for share in options.shares:
                 rate = share * median(ceilings) / documents
                 load = asyncio.run(open_loop(url, options.path, bodies, rate, options.seconds, number))
                 loops[f"open, {share:g} of the ceiling"].append(load)
         after = memory(url) if not options.url else 0.0
+    found = {name: together(each) for name, each in loops.items()}
     return {
         "shape": f"{documents}x{tokens}",
         "ceiling_pairs_per_second": [round(each, 1) for each in ceilings],
         "request_alone_ms": round(1000 * own, 2),
         "device_alone_ms": round(1000 * device, 2),
         "memory_mb": [before, after],
-        "loops": {name: _together(each).summary(documents) for name, each in loops.items()},
+        "loops": {name: load.summary(documents) | _in_order(load, own) for name, load in found.items()},
     }
 
 
-def _together(loads: Sequence[Load]) -> Load:
-    found = Load()
-    for load in loads:
-        found.latencies += load.latencies
-        found.statuses += load.statuses
-        found.seconds += load.seconds
-    return found
+def _in_order(load: Load, seconds: float) -> dict[str, float]:
+    return {"in_order_p99_ms": round(1000 * at(in_order(load.meant, seconds), 0.99), 2)} if load.meant else {}
 
 
 def memory_over(options: argparse.Namespace) -> dict[str, Any]:
@@ -260,7 +187,97 @@ def memory_over(options: argparse.Namespace) -> dict[str, Any]:
                 assert set(load.statuses) == {200}
                 done += load.statuses[200]
             found.append(memory(url))
+            print(found, flush=True)
     return {"memory_mb": found}
+
+
+def one_pair(options: argparse.Namespace) -> dict[str, Any]:
+    """A request of one pair and a call of the bare session with the same tokens, by turns: median milliseconds of both."""
+    found = {}
+    for tokens in (32, 128, 512):
+        with (
+            Reranker.open(
+                options.model, device="cpu", max_length=tokens, threads=options.threads, offline=True
+            ) as bare,
+            server(options.model, tokens, options.threads) as url,
+        ):
+            pair = requests(1, tokens)[0]
+            batch = runner_of(bare).batch(bare.pipeline.preprocess([Pair(*pair[0])]))
+            length = batch.inputs["attention_mask"].shape[1]
+            times = asyncio.run(_by_turns(bare, batch.inputs, url, options.path, body_of(pair), options.seconds))
+            session, request = map(median, times)
+            found[f"1x{length}"] = {
+                "session_ms": round(1000 * session, 2),
+                "request_ms": round(1000 * request, 2),
+                "ratio": round(request / session, 3),
+                "turns": len(times[0]),
+            }
+            print(f"1x{length}: {found[f'1x{length}']}", flush=True)
+    return found
+
+
+async def _by_turns(
+    bare: Reranker, inputs: Any, url: str, path: str, body: bytes, seconds: float
+) -> tuple[list[float], list[float]]:
+    session, request, connection = list[float](), list[float](), Connection(url, path)
+    end = time.perf_counter() + seconds
+    while len(session) < 20 or time.perf_counter() < end:
+        began = time.perf_counter()
+        bare.session.submit(inputs).result()
+        between = time.perf_counter()
+        status, _, _ = await connection.ask(body)
+        assert status == 200
+        request.append(time.perf_counter() - between)
+        session.append(between - began)
+    connection.close()
+    return session[5:], request[5:]
+
+
+def overload(options: argparse.Namespace, documents: int, tokens: int) -> dict[str, Any]:
+    """Requests at twice the ceiling for ``--overload`` seconds: what is answered, how soon, with which scores, and the memory meanwhile."""
+    asked = requests(documents, tokens)
+    bodies, seen = [body_of(request) for request in asked], defaultdict[str, int](int)
+    memories, ended = list[float](), threading.Event()
+    with contextlib.ExitStack() as stack:
+        reranker = stack.enter_context(
+            Reranker.open(options.model, device="cpu", max_length=tokens, threads=options.threads, offline=True)
+        )
+        right = [reranker.score(request, scores="probability").tolist() for request in asked]
+        pairs = [pair for request in asked for pair in request]
+        rate = 2 * ceiling(reranker, pairs, len(pairs)) / documents
+        url = stack.enter_context(server(options.model, tokens, options.threads))
+        asyncio.run(closed_loop(url, options.path, bodies, 4, 2.0))  # warm
+
+        def saw(number: int, status: int, head: str, content: bytes) -> None:
+            if status == 429:
+                seen["429 without Retry-After"] += not re.search(r"retry-after: [1-9]", head)
+            elif status == 200:
+                scores = {each["index"]: each["relevance_score"] for each in json.loads(content)["results"]}
+                worst = max(abs(scores[place] - score) for place, score in enumerate(right[number]))
+                seen["wrong scores"] += worst > 1e-5
+
+        def watch() -> None:
+            while not ended.wait(options.overload / 10):
+                memories.append(memory(url))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            load = asyncio.run(open_loop(url, options.path, bodies, rate, options.overload, 0, saw))
+        finally:
+            ended.set()
+            watching.join()
+        began = time.perf_counter()
+        after = asyncio.run(Connection(url, options.path).ask(bodies[0]))[0]
+        return {
+            "asked_per_second": round(rate, 1),
+            **load.summary(documents),
+            "last_answer_after_s": round(load.seconds - options.overload, 1),
+            "429_without_retry_after": seen["429 without Retry-After"],
+            "wrong_scores": seen["wrong scores"],
+            "memory_mb": memories,
+            "afterwards": {"status": after, "seconds": round(time.perf_counter() - began, 3)},
+        }
 
 
 def shown(result: dict[str, Any]) -> None:
@@ -272,9 +289,18 @@ def shown(result: dict[str, Any]) -> None:
     for name, row in result["loops"].items():
         print(
             f"  {name:24} {row['pairs_per_second']:9.1f} pairs/s ({row['pairs_per_second'] / best:.2f})  p50 {row['p50_ms']} "
-            f"p95 {row['p95_ms']} p99 {row['p99_ms']} max {row['max_ms']} ms  429: {row['share_429']:.1%} of {row['requests']}"
+            f"p95 {row['p95_ms']} p99 {row['p99_ms']}{_beside(row)} max {row['max_ms']} ms  "
+            f"{_cpu(row)}429: {row['share_429']:.1%} of {row['requests']}"
             f"{'  ERRORS: ' + str(row['other_errors']) if row['other_errors'] else ''}"
         )
+
+
+def _beside(row: dict[str, Any]) -> str:
+    return f" (in order: {row['in_order_p99_ms']})" if "in_order_p99_ms" in row else ""
+
+
+def _cpu(row: dict[str, Any]) -> str:
+    return f"{row['cpu_ms_per_pair']} ms of CPU a pair  " if "cpu_ms_per_pair" in row else ""
 
 
 def numbers(kind: type, text: str) -> list[Any]:
@@ -286,6 +312,12 @@ def main() -> None:
     parser.add_argument("--model", default="zoo-reranker-tiny")
     parser.add_argument("--url", help="a server that runs already, of the same model and length")
     parser.add_argument("--path", default="/v1/rerank")
+    parser.add_argument(
+        "--beside", help="another server of the same model and length, which gets the closed loops too, by turns"
+    )
+    parser.add_argument("--beside-path", default="/rerank")
+    parser.add_argument("--one-pair", action="store_true", help="only a request of one pair beside the bare session")
+    parser.add_argument("--overload", type=float, default=0.0, help="only twice the ceiling, for so many seconds")
     parser.add_argument("--shapes", default="10x128,30x256,100x512", help="documents of a request x tokens of a pair")
     parser.add_argument("--clients", default="1,2,4,8,16,32,64")
     parser.add_argument("--shares", default="0.5,0.8", help="rates of the open loops, as shares of the ceiling")
@@ -298,14 +330,21 @@ def main() -> None:
     options.clients, options.shares = numbers(int, options.clients), numbers(float, options.shares)
     settings = {**machine(["onnxruntime", "starlette", "uvicorn", "tokenizers"]), **vars(options)}
     if options.requests:
-        report(settings, memory_over(options) | {}, as_json=True)
+        report(settings, memory_over(options), as_json=True)
+        return
+    if options.one_pair:
+        report(settings, one_pair(options), as_json=options.json)
         return
     results = []
     for shape in options.shapes.split(","):
         documents, _, tokens = shape.partition("x")
+        if options.overload:
+            report(settings, overload(options, int(documents), int(tokens)), as_json=True)
+            continue
         results.append(measured(options, int(documents), int(tokens)))
         shown(results[-1])
-    report(settings, {"results": results}, as_json=options.json)
+    if results:
+        report(settings, {"results": results}, as_json=options.json)
 
 
 if __name__ == "__main__":
