@@ -60,7 +60,8 @@ def main() -> None:
     median = {state: statistics.median(found) for state, found in times.items()}
     difference = max(abs(a - b) for a, b in zip(scores["on"], scores["off"], strict=True))
     print(f"CPU s for {args.rows} candidates, prefix {args.prefix}, documents {args.document}: whole {median['off']:.2f}, "
-          f"shared {median['on']:.2f}, ratio {median['on'] / median['off']:.3f}; scores differ by {difference:.1e}")  # fmt: skip
+          f"shared {median['on']:.2f}, ratio {median['on'] / median['off']:.3f}; scores "
+          f"between {min(scores['off']):.3f} and {max(scores['off']):.3f} differ by {difference:.1e}")  # fmt: skip
 
 
 def _pairs(query: str, passages: list[str]):  # type: ignore[no-untyped-def]
@@ -147,12 +148,14 @@ class Plugin:
 def opened(folder: Path, state: str) -> Reranker:
     card = folder / "bench.toml"
     card.write_text(
-        f"description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 4096\nbundled = '.'\n"
+        f"description = 'd'\narchitecture = 'decoder'\nlicense = 'MIT'\nlanguages = ['en']\nmax_length = 4096\n"
         f"[options]\ntemplate = '{TEMPLATE}'\ninstruction = 'rank'\npositive = 'yes'\nnegative = 'no'\n"
     )
     catalogue = Catalogue.of(cards=zoo_cross_encoder, decoder=zoo_decoder, device=Plugin())
     options = {"shared_prefix": state}
-    return Reranker.open(str(card), device="written", max_length=512, catalogue=catalogue, model_options=options)
+    return Reranker.open(
+        str(card), device="written", max_length=512, checkpoint=folder, catalogue=catalogue, model_options=options
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from dataclasses import replace
@@ -21,8 +22,11 @@ from zoo.errors import ZooError
 MODEL = "zoo-reranker-tiny"
 
 
-def report(rounds: list[float], target: str = "cpu", shape: str = "1x8") -> dict[str, Any]:
-    return {"results": [{"target": target, "shape": shape, "rounds": {"pairs_per_second": rounds}}]}
+def report(
+    rounds: list[float], target: str = "cpu", shape: str = "1x8", waiting: list[float] | None = None
+) -> dict[str, Any]:
+    found = {"pairs_per_second": rounds, **({"waiting": waiting} if waiting else {})}
+    return {"results": [{"target": target, "shape": shape, "rounds": found}]}
 
 
 def noisy(middle: float, spread: float, count: int = 10, seed: int = 0) -> list[float]:
@@ -47,6 +51,51 @@ def test_noise_is_no_difference() -> None:
 
 def test_a_certain_difference_of_one_per_cent_is_too_small_to_matter() -> None:
     assert verdict([100.0] * 9, [101.0] * 9) == "same"
+
+
+def busy(shares: list[float], quiet: float = 100.0) -> dict[str, Any]:
+    """What rounds of ``quiet`` pairs a second give if threads wait for processors for these shares of the time."""
+    return report([quiet * (1 - share) for share in shares], waiting=shares)
+
+
+def test_what_other_programs_on_the_machine_explain_is_no_difference() -> None:
+    quiet, others = [0.01] * 9, [0.5 + each for each in noisy(0.1, 0.3, 9)]
+    assert compare(busy(quiet), busy(others))[0].verdict == "same"
+    assert compare(busy(others), busy(quiet))[0].verdict == "same"
+    assert compare(busy(others), busy(others, quiet=170))[0].verdict == "faster"
+    assert compare(busy(others), busy(others, quiet=110))[0].verdict == "same", "too little on so busy a machine"
+    assert compare(busy(quiet), busy(quiet, quiet=104))[0].verdict == "faster"
+
+
+def test_a_device_that_is_not_bound_by_processors_may_make_its_threads_wait() -> None:
+    # A card gives as many pairs however long the host's few threads wait.
+    same = compare(report([100.0] * 9, waiting=[0.0] * 9), report([101.0] * 9, waiting=[0.6] * 9))
+    assert same[0].verdict == "same"
+
+
+def test_a_thread_that_others_keep_from_the_processors_is_seen_to_wait() -> None:
+    import subprocess
+    import time
+
+    from zoo.bench.contention import processor_seconds, waiting_share
+
+    if processor_seconds() is None:
+        pytest.skip("this system does not count how long threads wait")
+    endless = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(endless) for _ in range(3 * (os.cpu_count() or 1))]
+    try:
+        before, end = processor_seconds(), time.monotonic() + 2
+        while time.monotonic() < end:
+            pass
+        share = waiting_share(before, processor_seconds())
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert share is not None
+    assert 0.3 < share < 1
+    assert waiting_share(None, before) is None
+    assert waiting_share(before, before) == 0
 
 
 def test_two_rounds_decide_nothing() -> None:
@@ -80,6 +129,7 @@ def test_a_report_has_every_target_and_shape_with_ordered_percentiles() -> None:
         assert 0 < latency["p50"] <= latency["p90"] <= latency["p95"] <= latency["p99"]
         assert entry["batches"] == 10
         assert len(entry["rounds"]["pairs_per_second"]) == 2
+        assert all(0 <= share <= 1 for share in entry["rounds"].get("waiting", []))
         assert entry["tokens_per_second"] == pytest.approx(16 * entry["pairs_per_second"], rel=1e-3)
     json.dumps(found)
 

@@ -264,7 +264,9 @@ def test_calls_of_one_size_are_computed_in_the_order_in_which_they_came() -> Non
     calls.compute()
     others = [calls.add([10] * 10) for _ in range(3)]
     order = [handle for _ in range(19) for handle in calls.compute()]
-    assert order == [handle for handle, left in zip([first, *others], [8, 10, 10, 10], strict=True) for _ in range(left)]
+    assert order == [
+        handle for handle, left in zip([first, *others], [8, 10, 10, 10], strict=True) for _ in range(left)
+    ]
 
 
 def test_a_call_goes_before_an_earlier_one_that_has_more_left() -> None:

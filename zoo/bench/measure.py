@@ -17,7 +17,9 @@ from statistics import median
 from typing import Any
 
 import zoo
+from zoo.bench.contention import processor_seconds, waiting_share
 from zoo.bench.inputs import random_batch, runner_of
+from zoo.bench.product import gflops, matrix_products
 from zoo.cpus import usable_threads
 from zoo.errors import ZooError
 from zoo.reranker import Reranker
@@ -29,9 +31,6 @@ from zoo.types import Tensors
 VERSION = 1
 AHEAD = 2
 """Batches handed to the device beyond those that it computes at once, as in a run."""
-
-PRODUCT = 1024
-"""Rows and columns of the matrix product that stands for what the machine can do."""
 
 
 @dataclass(frozen=True, order=True)
@@ -66,6 +65,8 @@ class Entry:
     latencies: list[list[float]] = field(default_factory=list)
     pairs_per_second: list[float] = field(default_factory=list)
     cpu_seconds_per_pair: list[float] = field(default_factory=list)
+    waiting: list[float | None] = field(default_factory=list)
+    """Shares of the time in which threads waited for a processor."""
 
 
 def bench(
@@ -90,9 +91,9 @@ def bench(
     for key, batch in work.items():
         for _ in range(request.warm_up):
             _once(runners[key[0]], batch)
-    product: list[float] = []
+    products, product = matrix_products(), list[float]()
     for number in range(request.rounds):
-        product.append(_product_gflops())
+        product.append(gflops(products))
         # Every other round goes backwards, so that nobody always follows the same neighbour.
         for key in list(work)[:: -1 if number % 2 else 1]:
             _round(runners[key[0]], work[key], entries[key], request, clock)
@@ -129,6 +130,7 @@ def _round(runner: BatchRunner, batch: Batch, entry: Entry, request: BenchReques
 
     most = runner.session.shape_rule.parallel_batches + AHEAD
     waiting: deque[Future[Tensors]] = deque()
+    contention = processor_seconds()
     started, cpu, begun, done = clock(), time.process_time(), 0, 0
     try:
         while waiting or begun == 0:
@@ -143,6 +145,7 @@ def _round(runner: BatchRunner, batch: Batch, entry: Entry, request: BenchReques
     seconds, pairs = clock() - started, done * batch.info.rows
     entry.pairs_per_second.append(pairs / seconds)
     entry.cpu_seconds_per_pair.append((time.process_time() - cpu) / pairs)
+    entry.waiting.append(waiting_share(contention, processor_seconds()))
 
 
 def _goes_on(batches: int, seconds: float, request: BenchRequest) -> bool:
@@ -158,8 +161,9 @@ def _once(runner: BatchRunner, batch: Batch) -> None:
 def _result(entry: Entry, request: BenchRequest, reranker: Reranker, product: float) -> dict[str, Any]:
     latencies = [1000 * each for rounds in entry.latencies for each in rounds]
     pairs = median(entry.pairs_per_second)
+    waiting = [share for share in entry.waiting if share is not None]
     flops = encoder_flops(reranker, entry.shape.length)
-    gflops = {
+    done = {
         "gflops": round(pairs * flops / 1e9, 2),
         "share_of_matrix_product": round(pairs * flops / 1e9 / product, 3),
     }
@@ -170,11 +174,12 @@ def _result(entry: Entry, request: BenchRequest, reranker: Reranker, product: fl
         "latency_ms": {f"p{share}": round(percentile(latencies, share / 100), 4) for share in (50, 90, 95, 99)},
         "pairs_per_second": round(pairs, 3),
         "tokens_per_second": round(pairs * entry.shape.length, 1),
-        **(gflops if flops else {}),
+        **(done if flops else {}),
         "cpu_seconds_per_pair": round(median(entry.cpu_seconds_per_pair), 6),
         "rounds": {
             "pairs_per_second": [round(each, 3) for each in entry.pairs_per_second],
             "latency_ms": [round(1000 * median(each), 4) for each in entry.latencies],
+            **({"waiting": [round(share, 4) for share in waiting]} if waiting else {}),
         },
     }
 
@@ -194,19 +199,6 @@ def encoder_flops(reranker: Reranker, length: int) -> float:
     if "num_key_value_heads" in config:  # another shape of attention and of the inner layer
         return 0.0
     return float(layers * length * (2 * (4 * hidden**2 + 2 * hidden * inner) + 4 * hidden * length))
-
-
-def _product_gflops() -> float:
-    """Billions of operations a second in a float32 product by numpy, the best of three."""
-    import numpy as np
-
-    left = np.ones((PRODUCT, PRODUCT), dtype=np.float32)
-    fastest = float("inf")
-    for _ in range(3):
-        before = time.perf_counter()
-        left @ left
-        fastest = min(fastest, time.perf_counter() - before)
-    return 2 * PRODUCT**3 / fastest / 1e9
 
 
 def _peak_memory() -> int | None:

@@ -14,12 +14,17 @@ LATENCIES = ("p50", "p90", "p95", "p99")
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "zoo"}
 BAR_GROUP = 0.8
 """Share of the axis that the bars of one shape take together."""
+ROOM = 44
+"""Characters of shapes that fit side by side below an axis."""
+FAR_APART = 10
+"""Latencies that differ by a larger factor are drawn on a logarithmic axis: the small ones would be lines."""
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
     """Draw throughput and latency of every target, shape by shape, as SVG to ``path``.
 
-    A bar is the median of the rounds, and its line spans all of them; latencies are p50, with a line from there to p99.
+    A bar is the median of the rounds, and its line spans all of them; latencies are p50, with a line from there to p99, on a logarithmic
+    axis if they are far apart.
     Raises NotInstalledError, and ZooError if the report has no results.
     """
     figure = figure_class()(figsize=(11, 4.5), layout="constrained")
@@ -43,9 +48,15 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         latency.bar(places, middle, width, label=target, yerr=_spans(middle, tails), capsize=2)
     for axes, title in ((pairs, "throughput (pairs/s, all rounds)"), (latency, "latency (ms, p50 to p99)")):
         axes.set_title(title)
-        axes.set_xticks(range(len(shapes)), shapes)
+        axes.set_xticks(range(len(shapes)), shapes, rotation=45 if len("".join(shapes)) > ROOM else 0)
         axes.set_xlabel("rows x tokens")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
         axes.set_ylim(bottom=0)
+    middles = [each["latency_ms"]["p50"] for each in report["results"]]
+    if max(middles) > FAR_APART * min(middles) > 0:
+        latency.set_yscale("log")
+        latency.set_ylim(bottom=min(middles) / 2)
     pairs.legend()
     # Text stays text, and the same report gives the same file.
     with importlib.import_module("matplotlib").rc_context(STYLE), atomic_path(path) as aside:

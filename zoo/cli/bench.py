@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 def command(*, reports: tuple[Path, Path], as_json: bool) -> None:
     """Compare two reports of 'zoo run --mode bench'.
 
-    A difference within the spread of the rounds, or below 2 %, is called the same.
+    A difference within the spread of the rounds, or below 2 %, is called the same. On a machine with other programs
+    at work it has to be larger.
     """
     from zoo.bench import compare, read_report
 
@@ -46,11 +47,11 @@ def command(*, reports: tuple[Path, Path], as_json: bool) -> None:
         print_json([asdict(each) for each in found])
         return
     print_table(
-        ["target", "shape", "pairs/s", "then", "ratio", "95 % between", "verdict"],
+        ["target", "shape", "pairs/s", "then", "ratio", "95 % between", "waited", "verdict"],
         [
             [
                 each.target, each.shape, f"{each.first:.1f}", f"{each.second:.1f}", f"{each.ratio:.3f}",
-                f"{each.low:.3f} and {each.high:.3f}", each.verdict,
+                f"{each.low:.3f} and {each.high:.3f}", f"{each.waiting:.0%}", each.verdict,
             ]
             for each in found
         ],
