@@ -210,6 +210,7 @@ def one_pair(options: argparse.Namespace) -> dict[str, Any]:
                 "session_ms": round(1000 * session, 2),
                 "request_ms": round(1000 * request, 2),
                 "ratio": round(request / session, 3),
+                "ratio_of_the_fastest_tenths": round(at(sorted(times[1]), 0.1) / at(sorted(times[0]), 0.1), 3),
                 "turns": len(times[0]),
             }
             print(f"1x{length}: {found[f'1x{length}']}", flush=True)

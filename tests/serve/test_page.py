@@ -14,6 +14,8 @@ import pytest
 from serving import FakeReranker, Running, serving, until
 from zoo.serve.page import PAGE
 
+pytestmark = pytest.mark.clients
+
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
