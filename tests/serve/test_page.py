@@ -112,7 +112,7 @@ def test_the_curl_line_does_what_the_page_does(browser: Any, server: Running) ->
     line = shown.page.inner_text("#curl")
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert [each["score"] for each in json.loads(done.stdout)] == pytest.approx(scores, abs=1e-4)
-    assert server.metric("zoo_requests_total", model="fake-2", status="200") == 2
+    until(lambda: server.metric("zoo_requests_total", model="fake-2", status="200") == 2)  # counted after the answer
 
 
 def test_the_language_can_be_changed_and_own_texts_stay(browser: Any, server: Running) -> None:
