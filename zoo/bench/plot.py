@@ -56,6 +56,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     middles = [each["latency_ms"]["p50"] for each in report["results"]]
     if max(middles) > FAR_APART * min(middles) > 0:
         latency.set_yscale("log")
+        latency.yaxis.set_major_formatter("{x:g}")
         latency.set_ylim(bottom=min(middles) / 2)
     pairs.legend()
     # Text stays text, and the same report gives the same file.
