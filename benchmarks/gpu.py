@@ -34,7 +34,7 @@ from texts import corpora, passages
 from zoo.options import read_options
 from zoo.paths import bundled
 from zoo.registry.card import load_card
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.registry.stages import Pipeline
 from zoo.scoring.scorer import Scorer
 from zoo.statistics import spearman
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=230.0, help="no round is begun that would end after so long")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     args = parser.parse_args()
-    available = probe(Catalogue.installed().device(args.device))
+    available = Catalogue.installed().device(args.device).probe()
     if not available.ok:
         print(f"not measured: the device '{args.device}' is not available here: {available.reason}. {available.remedy}")
         if args.json:

@@ -31,7 +31,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.datasets import MINIATURE, Collection, DataRequest, find_layouts, open_collections
 from zoo.evaluation.metrics import MAIN, evaluate
 from zoo.evaluation.rerank import collect, rerank
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.reranker import Reranker
 from zoo.scoring.batching import collate
 from zoo.settings import RunSettings
@@ -69,7 +69,7 @@ def opened(args: argparse.Namespace, held: ExitStack) -> tuple[dict[str, Reranke
         if args.only and label not in (REFERENCE, *args.only):
             continue
         device = catalogue.device(name)
-        available = probe(device)
+        available = device.probe()
         if not available.ok:
             missing[label] = available.reason
         elif not device.precisions[precision].offered:

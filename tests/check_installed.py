@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.resources
 import importlib.util
 import json
 import subprocess
@@ -10,6 +12,12 @@ import tempfile
 from pathlib import Path
 
 import zoo
+
+
+def find_packages() -> list[str]:
+    """What the distribution installed at the top."""
+    names = importlib.metadata.packages_distributions()
+    return [name for name, distributions in names.items() if "zoo-runner" in distributions]
 
 
 def run(*args: str) -> str:
@@ -24,6 +32,8 @@ def main() -> None:
     for heavy in ("torch", "transformers", "optimum", "pytest"):
         assert importlib.util.find_spec(heavy) is None, f"the core pulled in {heavy}"
 
+    for typed in ("zoo", *(name for name in find_packages() if name.startswith("zoo_"))):
+        assert importlib.resources.files(typed).joinpath("py.typed").is_file(), f"{typed} brings no types"
     models = {row["name"] for row in json.loads(run("zoo", "models", "--json"))}
     assert {"bge-reranker-v2-m3", "zoo-reranker-tiny"} <= models, models
     assert all(plugin["ok"] for plugin in json.loads(run("zoo", "plugins", "--json"))["plugins"])

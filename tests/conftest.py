@@ -18,7 +18,7 @@ import fakes
 from zoo import Reranker
 from zoo.cli import main
 from zoo.paths import bundled
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A job started in the background may inherit that; the tests of Ctrl-C need what a terminal gives.
@@ -129,7 +129,7 @@ def _device_under_test(_own_places: None, _kept: Path, tmp_path: Path) -> Iterat
         with fake_sdaa(tmp_path / "fake-sdaa", leaks=True):
             yield
         return
-    available = probe(Catalogue.installed().device(TARGET))
+    available = Catalogue.installed().device(TARGET).probe()
     if not available.ok:
         pytest.skip(f"{TARGET} is not available here: {available.reason}")
     yield

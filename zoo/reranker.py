@@ -273,9 +273,7 @@ class Reranker:
 
     def device_details(self) -> dict[str, str]:
         """What the device says of itself."""
-        from zoo.registry.catalogue import probe
-
-        return dict(probe(self.device).details) if self.device else {}
+        return dict(self.device.probe().details) if self.device else {}
 
     def close(self) -> None:
         """Release the device, the threads and the model. May be called again."""

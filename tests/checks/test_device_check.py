@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -29,6 +29,7 @@ from zoo.registry.catalogue import Catalogue, PluginRecord
 from zoo.registry.markers import hookimpl
 from zoo.settings import RunSettings
 from zoo.testing.toy import write_toy, write_toy_tokenizer
+from zoo.types import Precision
 from zoo_sdaa.testing import Machine, fake_sdaa
 
 pytestmark = [pytest.mark.export, pytest.mark.any_device]
@@ -54,6 +55,16 @@ def test_outputs_that_cannot_be_compared_are_an_error() -> None:
     for bad in (math.nan, math.inf):
         with pytest.raises(ScoreError, match="not finite"):
             output_error([bad], [1.0])
+
+
+def test_every_precision_has_a_bound_and_more_is_allowed_the_lower_it_is() -> None:
+    """Those of every device that is installed: a device whose precision zoo does not know is refused when it is asked."""
+    assert set(bounds.OUTPUT_BOUNDS) == set(get_args(Precision))
+    allowed = [bounds.OUTPUT_BOUNDS[precision] for precision in ("fp32", "fp16", "bf16", "int8")]
+    assert allowed == sorted(allowed)
+    for device in Catalogue.installed().devices:
+        for precision in device.precisions:
+            assert output_check(device.name, [1.0], [1.0], precision).passed
 
 
 def test_a_reference_of_zero_is_met_by_zero_alone() -> None:

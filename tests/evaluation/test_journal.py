@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 
 import small_collection as small
 from conftest import Zoo
@@ -366,6 +369,52 @@ def change_inputs(data: Path, output: Path) -> list[str]:
     corpus = data / "en" / "corpus.jsonl"
     corpus.write_bytes(corpus.read_bytes().replace(b"waggle", b"wiggle"))
     return []
+
+
+OBSERVER = """
+from zoo import hookimpl
+
+@hookimpl(wrapper=True)
+def postprocess(outputs):
+    return (yield) {change}
+"""
+
+
+def install_observer(folder: Path, version: str, change: str = "") -> None:
+    """A distribution that changes every score, as pip installs one."""
+    for info in folder.glob("*.dist-info"):
+        shutil.rmtree(info)
+    info = folder / f"score_shifter-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: score-shifter\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text("[zoo]\nshifter = zoo_score_shifter\n")
+    (folder / "zoo_score_shifter.py").write_text(OBSERVER.format(change=change))
+
+
+def test_after_a_plugin_has_changed_old_and_new_scores_are_not_put_into_one_ranking(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, output, site = small.mldr(tmp_path), tmp_path / "out", tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+
+    def run(version: str, change: str, *more: str) -> Result:
+        install_observer(site, version, change)
+        sys.modules.pop("zoo_score_shifter", None)
+        importlib.invalidate_caches()
+        return zoo(*command(data, output), *more)
+
+    assert run("0.1", "+ 1").exit_code == 0
+    before = metric_files(output)
+    assert "7 of 7 batches came from the journal" in run("0.1", "+ 1").stderr
+    refused = run("0.2", "- 1")
+    assert refused.exit_code == 1
+    named = "plugin (shifter): 'shifter' (score-shifter 0.1) in the journal, 'shifter' (score-shifter 0.2) now"
+    assert named in refused.stderr
+    assert metric_files(output) == before
+    assert run("0.2", "- 1", "--overwrite").exit_code == 0
+    gone = zoo(*command(data, output)) if shutil.rmtree(site) is None else None
+    assert gone is not None
+    assert "'shifter' (score-shifter 0.2) in the journal, not there now" in gone.stderr
 
 
 def change_weights(data: Path, output: Path) -> list[str]:

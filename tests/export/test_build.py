@@ -20,9 +20,12 @@ from zoo import hookimpl
 from zoo.errors import PluginError, ZooError
 from zoo.export import manifest
 from zoo.export.build import Builder, BuildRequest
+from zoo.export.run_steps import DefaultExport, Recipe
 from zoo.export.steps import Steps
 from zoo.export.store import MAKING, Store
 from zoo.paths import zoo_home
+from zoo.quiet_imports import import_onnxruntime
+from zoo.registry.catalogue import Catalogue
 from zoo.registry.stages import Pipeline
 from zoo.types import Artifact, Checkpoint, ExportRequest, StepReport
 
@@ -112,6 +115,32 @@ def test_other_weights_recipes_and_exporters_make_other_artifacts(order: BuildRe
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
     keys.add(make(Copier(), order).model)
     assert len(keys) == 6
+
+
+def test_the_key_has_the_runtimes_minor_version_if_a_step_writes_its_operators(
+    order: BuildRequest, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact with ``flash`` is made again for another ONNX Runtime, one of standard operators alone is found again."""
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(Recipe, "run", lambda recipe: _standing_in(recipe, made))
+    steps = Steps(Catalogue.installed().steps)
+    builder = Builder(Pipeline([("exporter", DefaultExport(steps))]), steps)
+    recipes = [("flash",), ("first-token-only", "flash"), ("half",), ("first-token-only",)]
+    requests = [replace(order, source=tiny / "model.onnx", recipe=recipe) for recipe in recipes]
+    for version in ("1.20.1", "1.20.2", "1.21.0"):
+        monkeypatch.setattr(import_onnxruntime(), "__version__", version)
+        for request in requests:
+            builder.make(request)
+    assert [made.count(recipe) for recipe in recipes] == [2, 2, 2, 1]
+
+
+def _standing_in(recipe: Recipe, made: list[tuple[str, ...]]) -> Artifact:
+    """What the steps would make: a copy."""
+    request = recipe._request
+    made.append(tuple(request.recipe))
+    assert request.source
+    shutil.copyfile(request.source, request.folder / "model.onnx")
+    return Artifact(model=request.folder / "model.onnx", precision=request.precision, origin="made")
 
 
 def test_the_same_weights_from_another_place_share_an_artifact(order: BuildRequest, tmp_path: Path) -> None:

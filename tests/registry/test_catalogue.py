@@ -17,7 +17,7 @@ import zoo_cross_encoder
 from conftest import Zoo
 from zoo import Architecture, hookimpl
 from zoo.errors import NotInstalledError, PluginError, UnknownNameError
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
 from zoo.types import Artifact, Availability, BatchInfo, Checkpoint, ExportRequest, PrecisionInfo
@@ -124,7 +124,7 @@ def test_without_any_available_device_each_ones_reason_is_given() -> None:
         NotInstalledError, match=r"(?s)absent: no card is plugged in\. Plug one in\..*liar: .*driver exploded"
     ):
         catalogue.default_device()
-    assert probe(Liar()).ok is False
+    assert catalogue.device("liar").probe().ok is False
 
 
 def test_a_name_close_to_a_broken_plugins_says_why_it_cannot_be_used() -> None:

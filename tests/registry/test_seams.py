@@ -29,6 +29,7 @@ from zoo.api import (
     CommandOffer,
     Encoding,
     Encodings,
+    ExportRequest,
     Job,
     ModelCard,
     Option,
@@ -47,10 +48,13 @@ from zoo.api import (
     ZooError,
     hookimpl,
 )
+from zoo.errors import DeviceError
 from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Participant
 from zoo.registry.stages import Pipeline
 from zoo.reranker import Reranker
+from zoo.scoring.batch_runner import BatchRunner
+from zoo.scoring.batching import batches
 
 CARD = """
 description = "words in common"
@@ -386,6 +390,8 @@ def row(**features: Sequence[Any]) -> Encoding:
         ),
         (Encodings([row(input_ids=[1])] * 2, {"input_ids": 0}), "gave 2 encodings for 1 pairs"),
         ([[1]], "gave list, which is not a zoo.api.Encodings"),
+        (Encodings([{"input_ids": [1]}], {"input_ids": 0}), "gave a row {'input_ids': .*not a zoo.api.Encoding"),  # type: ignore[list-item]
+        (Encodings([row(input_ids=[1])], {"input_ids": None}), "gave the padding None of the feature 'input_ids'"),  # type: ignore[dict-item]
         (Encodings([row(input_ids=[1])], {"input_ids": 0}, groups=[0, 1]), "gave 2 groups for 1 encodings"),
     ],
 )
@@ -395,8 +401,82 @@ def test_encodings_that_cannot_be_right_are_refused(encodings: object, said: str
         def preprocess(self, pairs: object) -> object:
             return encodings
 
-    with pytest.raises(PluginError, match=said):
-        Pipeline([("model", Model())]).preprocess([Pair("a", "b")])
+    with pytest.raises(
+        PluginError, match=rf"^preprocess of the plugin 'mine' \(x 1\) gave.*{said.removeprefix('gave')}"
+    ):
+        Pipeline([Participant("model", Model(), "'mine' (x 1)")]).preprocess([Pair("a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (np.zeros(3, np.float32), r"gave scores of shape \(3,\) for 1 pairs in 2 rows"),
+        (np.zeros((1, 1), np.float32), r"gave scores of shape \(1, 1\)"),
+        (np.zeros(1, np.int64), "gave scores of type int64; floating-point numbers are needed"),
+        (["high"], "gave scores of type <U4"),
+    ],
+)
+def test_scores_that_cannot_be_right_are_refused(scores: object, said: str) -> None:
+    """A batch of one pair and a row that only fills the shape: one score, or two, and no third."""
+
+    class Model:
+        @hookimpl
+        def postprocess(self, outputs: object) -> object:
+            return scores
+
+    pipeline = Pipeline([Participant("model", Model(), "'mine' (x 1)")])
+    inputs = {"input_ids": np.zeros((2, 4), np.int64)}
+    with pytest.raises(ScoreError, match=rf"^postprocess of the plugin 'mine' \(x 1\) {said}"):
+        pipeline.postprocess({"logits": np.zeros((2, 1))}, inputs, BatchInfo(rows=1, tokens=1))
+
+
+def test_a_wrapper_that_raises_in_infer_is_named_and_not_the_device() -> None:
+    class Wrapper:
+        @hookimpl(wrapper=True)
+        def infer(self, session: object) -> Any:
+            yield
+            raise KeyError("clock")
+
+    pipeline = Pipeline(
+        [Participant("device", object(), "'cpu' (zoo-runner 1)"), Participant("model", Ids, "'ids' (x 1)")],
+        [Participant("w", Wrapper(), "'watch' (spy 0.3)")],
+    )
+    batch = next(batches(Encodings([row(input_ids=[1])], {"input_ids": 0}), ShapeRule(), 1, ["input_ids"]))
+    with pytest.raises(DeviceError, match=r"^the plugin 'watch' \(spy 0\.3\) failed in the hook 'infer': KeyError"):
+        BatchRunner(pipeline, ClosedForm(1.0), 1).start(batch)
+
+
+def test_values_that_are_no_integers_are_refused_and_not_cut() -> None:
+    for values in ([1.7], ["a"], [None], [2**70]):
+        encodings = Encodings([row(input_ids=values)], {"input_ids": 0})
+        with pytest.raises(PluginError, match="for the feature 'input_ids'; token-level integers are needed"):
+            next(batches(encodings, ShapeRule(), 1, ["input_ids"]))
+
+
+def test_an_observer_that_exports_without_announcing_it_is_refused_for_the_key_would_not_name_it(
+    outside: Outside, tiny: Path
+) -> None:
+    class Quiet:
+        @hookimpl
+        def export(self, request: ExportRequest) -> Artifact:
+            (request.folder / "model.json").write_text('{"factor": 1000}')
+            return Artifact(model=request.folder / "model.json", precision=request.precision, origin="mine")
+
+    class Announced(Quiet):
+        @hookimpl
+        def export_check(self, request: ExportRequest) -> bool:
+            return True
+
+    def score(**more: object) -> float:
+        catalogue = Catalogue.of(outside=outside, onnx=zoo_onnx, **more)
+        with Reranker.open("ids-model", device="abacus", catalogue=catalogue, checkpoint=tiny) as reranker:
+            return float(reranker.score([("abc", "de")])[0])
+
+    with pytest.raises(PluginError, match="the plugin 'quiet' made a model file that it did not announce"):
+        score(quiet=Quiet())
+    ours = score()
+    assert score(announced=Announced()) == 5000.0
+    assert score() == ours != 5000.0
 
 
 def test_a_plugin_written_for_another_version_is_reported_as_such() -> None:

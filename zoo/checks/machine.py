@@ -17,7 +17,7 @@ from zoo.checkpoints.sources import is_offline
 from zoo.cpus import cgroup_quota, cpu_field, cpu_flags, usable_threads
 from zoo.files import reason
 from zoo.paths import zoo_home
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.types import Availability
 
 HUB_TIMEOUT = 3.0
@@ -31,7 +31,7 @@ def examine(catalogue: Catalogue, *, offline: bool) -> dict[str, dict[str, str]]
     """Section -> fact -> value, in the order a reader wants them."""
     return {
         "versions": _versions(),
-        "devices": {device.name: _availability(probe(device)) for device in catalogue.devices},
+        "devices": {device.name: _availability(device.probe()) for device in catalogue.devices},
         "plugins": {record.name: record.error or "ok" for record in catalogue.plugins},
         "processor": _processor(),
         "folders": _folders(),

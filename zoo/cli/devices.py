@@ -8,8 +8,8 @@ import click
 
 from zoo.cli.boundary import tell
 from zoo.cli.common import catalogue_of, json_option, print_json, print_table, verbosity_options
-from zoo.registry.catalogue import probe
-from zoo.types import Device
+from zoo.errors import ZooError
+from zoo.types import Availability, Device
 
 
 @click.command("devices")
@@ -33,15 +33,19 @@ def command(as_json: bool) -> None:
 
 def describe(device: Device) -> dict[str, Any]:
     """One device as the table, the JSON and ``zoo doctor`` show it. ``precisions`` are those it offers, its default first."""
-    available = probe(device)
+    available = device.probe()
+    try:
+        precisions = device.precisions
+    except ZooError as error:
+        precisions, available = {}, Availability(ok=False, reason=str(error))
     return {
         "name": device.name,
         "aliases": list(device.aliases),
         "available": available.ok,
         "reason": available.reason,
         "remedy": available.remedy,
-        "precisions": [name for name, info in device.precisions.items() if info.offered],
-        "on_request": {name: info.cost for name, info in device.precisions.items() if not info.offered},
+        "precisions": [name for name, info in precisions.items() if info.offered],
+        "on_request": {name: info.cost for name, info in precisions.items() if not info.offered},
         "details": dict(available.details),
     }
 

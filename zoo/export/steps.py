@@ -158,7 +158,10 @@ class Steps:
         if step.can is None:
             return ExportOffer(available=True)
         try:
-            return step.can(request)
+            offer: object = step.can(request)
+            if isinstance(offer, ExportOffer):
+                return offer
+            return ExportOffer(available=False, reason=f"it gave {offer!r:.200}, which is not a zoo.api.ExportOffer")
         except Exception as error:  # a plugin may raise anything; another exporter may do
             return ExportOffer(available=False, reason=f"it failed when it was asked: {type(error).__name__}: {error}")
 

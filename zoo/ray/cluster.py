@@ -18,7 +18,7 @@ from zoo.ray.imports import import_ray
 from zoo.ray.nodes import NodeReport, check_equal, check_visible, missing_paths, reports
 from zoo.ray.weights import SentModel
 from zoo.ray.worker import Opening
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.registry.choose import choose_device
 from zoo.settings import RunSettings
 from zoo.types import Device
@@ -100,7 +100,7 @@ def device_for(catalogue: Catalogue, target: str | None, sizes: Sequence[Mapping
         return choose_device(catalogue, target, available=False)[0]
     for device in sorted(catalogue.devices, key=lambda device: -device.priority):
         resource = ray_resource(device)
-        if any(size.get(resource) for size in sizes) if resource else probe(device).ok:
+        if any(size.get(resource) for size in sizes) if resource else device.probe().ok:
             return device
     raise ZooError("no device is available on the cluster: name one (`device`)")
 

@@ -8,6 +8,7 @@ because it silently skips a second plugin of the same name.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ from zoo.options import Option
 from zoo.registry.architecture import Architecture, ArchitectureFactory
 from zoo.registry.card import ModelCard, find_cards, load_card
 from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
+from zoo.registry.installed_device import InstalledDevice
 from zoo.registry.markers import API_VERSION, PROJECT, STAGES
 from zoo.registry.participants import Offered, Participant, PluginRecord, load_object, reason_of, register
-from zoo.types import Availability, CacheFolder, CommandOffer, Device, Step
+from zoo.types import CacheFolder, CommandOffer, Device, Step
 
 GROUP = "zoo"
 API_ATTRIBUTE = "ZOO_API_VERSION"
@@ -62,7 +64,7 @@ class Catalogue:
         self.plugins = list(records)
         self._models: Table[Path] = Table("model")
         self._architectures: Table[ArchitectureFactory | str] = Table("architecture")
-        self._devices: Table[Device] = Table("device")
+        self._devices: Table[InstalledDevice] = Table("device")
         self._steps: Table[Step] = Table("step")
         self._commands: Table[CommandOffer] = Table("command")
         self.caches: list[CacheFolder] = []
@@ -95,7 +97,7 @@ class Catalogue:
         hook = manager.hook
         cards = [card for places in hook.zoo_models() for card in find_cards([Path(place) for place in places])]
         architectures = {name: made for offered in hook.zoo_architectures() for name, made in offered.items()}
-        devices = [_checked_device(device) for offered in hook.zoo_devices() for device in offered]
+        devices = [_checked_device(device, record) for offered in hook.zoo_devices() for device in offered]
         steps = [_checked("zoo_steps", step, Step) for offered in hook.zoo_steps() for step in offered]
         commands = {name: made for offered in hook.zoo_commands() for name, made in offered.items()}
         caches = [_checked("zoo_caches", cache, CacheFolder) for offered in hook.zoo_caches() for cache in offered]
@@ -179,13 +181,17 @@ class Catalogue:
     def device_participant(self, device: Device) -> Participant:
         """A device as it takes part in a run."""
         offers = [offer for offers in self._devices.offers.values() for offer in offers if offer.value is device]
-        return Participant("device", device, offers[0].plugin.label if offers else "")
+        return (
+            Participant("device", offers[0].value.inner, offers[0].plugin.label)
+            if offers
+            else Participant("device", device)
+        )
 
     def default_device(self) -> Device:
         """The available device of the highest priority. Raises NotInstalledError saying what each one lacks."""
         missing = []
         for device in self.devices:
-            available = probe(device)
+            available = device.probe()
             if available.ok:
                 return device
             missing.append(f"  {device.name}: {available.reason}. {available.remedy}".rstrip())
@@ -216,20 +222,10 @@ def step_key(step: Step) -> str:
     return f"{step.name}/{step.exporter}" if step.exporter else step.name
 
 
-def probe(device: Device) -> Availability:
-    """``device.probe()``; a plugin that breaks its promise not to raise, or gives no reason, is reported as unavailable."""
-    try:
-        found = device.probe()
-    except Exception as error:  # the promise is the plugin's; a listing must not die of it
-        return Availability(ok=False, reason=f"its probe failed: {reason_of(error)}")
-    if found.ok or found.reason:
-        return found
-    return Availability(ok=False, reason="its probe gives no reason", remedy=found.remedy, details=found.details)
-
-
-def _checked_device(device: object) -> Device:
+def _checked_device(device: object, plugin: PluginRecord) -> InstalledDevice:
     """Raises PluginError naming what the object lacks of the protocol."""
-    lacking = [name for name in _members(Device) if not hasattr(device, name)]
+    # Looked up without evaluating properties: some ask the hardware, and a catalogue is built for every command.
+    lacking = [name for name in _members(Device) if inspect.getattr_static(device, name, None) is None]
     if lacking:
         raise PluginError(f"zoo_devices gave {device!r}, which lacks {', '.join(lacking)} of zoo.api.Device")
     made: Device = device  # type: ignore[assignment]
@@ -238,7 +234,7 @@ def _checked_device(device: object) -> Device:
             raise PluginError(
                 f"the device name {name!r} cannot be typed as a `device`: use small letters, digits, '.', '_' and '-'"
             )
-    return made
+    return InstalledDevice(made, plugin.label)
 
 
 def _members(protocol: type) -> list[str]:

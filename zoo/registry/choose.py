@@ -10,7 +10,7 @@ from zoo.errors import NotInstalledError, ZooError
 from zoo.options import Option, read_options
 from zoo.registry.architecture import Architecture, ArchitectureFactory
 from zoo.registry.card import ModelCard
-from zoo.registry.catalogue import Catalogue, probe
+from zoo.registry.catalogue import Catalogue
 from zoo.types import Device, Precision
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def choose_device(catalogue: Catalogue, target: str | None, *, available: bool =
         return catalogue.default_device(), ""
     name, _, selector = target.partition(":")
     device = catalogue.device(name)
-    found = probe(device) if available else None
+    found = device.probe() if available else None
     if found is not None and not found.ok:
         raise NotInstalledError(
             f"the device '{device.name}' is not available here: {found.reason}. {found.remedy}".rstrip()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -109,26 +110,34 @@ def _invalid(participant: Participant, manager: pluggy.PluginManager, error: plu
     return f"{participant.label} does not fit its hook: {' '.join(lines)}"
 
 
+def _blame(error: BaseException, failed: str) -> None:
+    """Raises a PluginError that begins with ``failed``; returns if ``error`` is to be raised as it is."""
+    if isinstance(error, (ZooError, CancelledError)) or not broke_off(error):
+        return
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return  # a full disk is nobody's fault, and whoever made room for the file says what is needed
+    raise PluginError(f"{failed}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def naming(failed: str) -> Iterator[None]:
+    """Inside the block, whatever a plugin's code raises is a PluginError that begins with ``failed``; a ZooError passes as it is."""
+    try:
+        yield
+    except BaseException as error:
+        _blame(error, failed)
+        raise
+
+
 def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..., Any]:
     """``function`` with whatever it raises turned into a PluginError that names its owner; a ZooError passes as it is."""
-
-    def blame(error: BaseException) -> None:
-        """Raises a PluginError that names the owner; returns if ``error`` is to be raised as it is."""
-        if isinstance(error, (ZooError, CancelledError)) or not broke_off(error):
-            return
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return  # a full disk is nobody's fault, and whoever made room for the file says what is needed
-        raise PluginError(f"{label} failed in the hook '{hook}': {type(error).__name__}: {error}") from error
-
+    failed = f"{label} failed in the hook '{hook}'"
     if not inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            try:
+            with naming(failed):
                 return function(*args)
-            except BaseException as error:
-                blame(error)
-                raise
 
         guarded = call
     else:
@@ -151,7 +160,7 @@ def _guarded(function: Callable[..., Any], label: str, hook: str) -> Callable[..
                 return end.value
             except BaseException as error:
                 if error is not sent:
-                    blame(error)
+                    _blame(error, failed)
                 raise
 
         guarded = wrap

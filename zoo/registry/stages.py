@@ -15,7 +15,19 @@ from zoo.errors import PluginError, ScoreError, ZooError
 from zoo.registry.hookspecs import CatalogueSpecs, StageSpecs
 from zoo.registry.markers import PROJECT, hookimpl
 from zoo.registry.participants import Participant, register
-from zoo.types import Artifact, BatchInfo, Encodings, ExportRequest, Pair, Qrels, Run, Scores, Session, Tensors
+from zoo.types import (
+    Artifact,
+    BatchInfo,
+    Encoding,
+    Encodings,
+    ExportRequest,
+    Pair,
+    Qrels,
+    Run,
+    Scores,
+    Session,
+    Tensors,
+)
 
 if TYPE_CHECKING:
     from zoo.registry.architecture import Architecture
@@ -51,8 +63,12 @@ class Pipeline:
         self._manager.add_hookspecs(StageSpecs)
         self._manager.add_hookspecs(CatalogueSpecs)  # an observer's module may implement both
         self._participants: list[Participant] = []
+        # Not guarded as the others are: what a session raises is the device's fault, and whoever runs the batch names it.
+        defaults = Participant("defaults", Defaults())
+        self._manager.register(defaults.plugin, name=defaults.name)
+        self._participants.append(defaults)
         # pluggy calls the last registered first.
-        for each in (Participant("defaults", Defaults()), *participants, *observers):
+        for each in (*participants, *observers):
             self.join(Participant(*each))
         self._hook: Any = self._manager.hook
 
@@ -80,10 +96,22 @@ class Pipeline:
         return {each.name: each.owner for each in self._participants if each.owner}
 
     def export(self, request: ExportRequest) -> Artifact:
-        """A model file made inside ``request.folder``."""
-        artifact = self._answer("export", self._hook.export(request=request))
+        """A model file made inside ``request.folder``.
+
+        Raises PluginError if it comes from an observer whose ``export_check`` did not say so: the artifact's key names whoever makes it.
+        """
+        others = self._not_announced(request)
+        for participant in others:
+            rest = [each.plugin for each in self._participants if each.plugin is not participant.plugin]
+            if self._manager.subset_hook_caller("export", rest)(request=request) is not None:
+                raise PluginError(
+                    f"{participant.label} made a model file that it did not announce: an observer that implements 'export' answers "
+                    "True to 'export_check' for what it will do"
+                )
+        call = self._manager.subset_hook_caller("export", [each.plugin for each in others])
+        artifact = self._answer("export", call(request=request))
         if not isinstance(artifact, Artifact):
-            raise PluginError(f"export gave {artifact!r}, which is not a zoo.api.Artifact")
+            raise PluginError(f"{self._by('export')} gave {artifact!r}, which is not a zoo.api.Artifact")
         return artifact
 
     def custom_exporter(self, request: ExportRequest) -> str:
@@ -92,36 +120,61 @@ class Pipeline:
         A model or a device that implements ``export`` is taken at its word; an observer answers ``export_check``.
         Raises NotInstalledError if one of them says that something is missing.
         """
+        found = self._custom_exporter(request)
+        return (found.owner or found.name) if found else ""
+
+    def _custom_exporter(self, request: ExportRequest) -> Participant | None:
         checks = {i.plugin_name: i for i in self._hook.export_check.get_hookimpls()}
-        for implementation in reversed(self._hook.export.get_hookimpls()):
-            if implementation.wrapper or implementation.hookwrapper:
-                continue
-            name = implementation.plugin_name
-            owner = next(each for each in self._participants if each.name == name)
-            check = checks.get(name)
+        for participant in self._implementing("export"):
+            check = checks.get(participant.name)
             if check is not None:
                 arguments = [request for argument in check.argnames if argument == "request"]
                 if check.function(*arguments):
-                    return owner.owner or name
-            elif name in ("model", "device"):
-                return owner.owner or name
-        return ""
+                    return participant
+            elif participant.name in ("model", "device"):
+                return participant
+        return None
+
+    def _not_announced(self, request: ExportRequest) -> list[Participant]:
+        """Observers that implement ``export`` and are not the ones that make the file of this request."""
+        maker = self._custom_exporter(request)
+        last = {i.plugin_name for i in self._hook.export.get_hookimpls() if i.trylast}  # the default
+        return [
+            each
+            for each in self._implementing("export")
+            if each is not maker and each.name not in ("model", "device", *last)
+        ]
+
+    def _implementing(self, stage: str) -> list[Participant]:
+        """Who answers a stage, in the order in which they are asked; wrappers are left out."""
+        hook: pluggy.HookCaller = getattr(self._hook, stage)
+        by_name = {each.name: each for each in self._participants}
+        found = [i for i in reversed(hook.get_hookimpls()) if not (i.wrapper or i.hookwrapper)]
+        return [by_name[implementation.plugin_name] for implementation in found]
+
+    def _by(self, stage: str) -> str:
+        """A stage and the plugins that an answer of it can come from, for messages."""
+        owners = [each.label for each in self._implementing(stage) if each.owner]
+        return f"{stage} of {' or '.join(owners)}" if owners else stage
 
     def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
         """One encoding a pair, in order."""
         encodings = self._answer("preprocess", self._hook.preprocess(pairs=pairs))
         if not isinstance(encodings, Encodings):
-            raise PluginError(f"preprocess gave {type(encodings).__name__}, which is not a zoo.api.Encodings")
+            raise PluginError(
+                f"{self._by('preprocess')} gave {type(encodings).__name__}, which is not a zoo.api.Encodings"
+            )
         if len(encodings.rows) != len(pairs):
-            raise PluginError(f"preprocess gave {len(encodings.rows)} encodings for {len(pairs)} pairs")
-        _check_encodings(encodings)
+            raise PluginError(f"{self._by('preprocess')} gave {len(encodings.rows)} encodings for {len(pairs)} pairs")
+        if problem := _problem(encodings):
+            raise PluginError(f"{self._by('preprocess')} gave {problem}")
         return encodings
 
     def infer(self, session: Session, inputs: Tensors, batch: BatchInfo) -> Future[Tensors]:
         """Start one batch."""
         future = self._answer("infer", self._hook.infer(session=session, inputs=inputs, batch=batch))
         if not hasattr(future, "add_done_callback"):
-            raise PluginError(f"infer gave {type(future).__name__}, which is not a future of the outputs")
+            raise PluginError(f"{self._by('infer')} gave {type(future).__name__}, which is not a future of the outputs")
         return future  # type: ignore[no-any-return]
 
     def postprocess(self, outputs: Tensors, inputs: Tensors, batch: BatchInfo) -> Scores:
@@ -131,11 +184,14 @@ class Pipeline:
         given = self._hook.postprocess(outputs=outputs, inputs=inputs, batch=batch)
         scores = np.asarray(self._answer("postprocess", given))
         if scores.dtype.kind != "f":
-            raise ScoreError(f"postprocess gave scores of type {scores.dtype}; floating-point numbers are needed")
+            raise ScoreError(
+                f"{self._by('postprocess')} gave scores of type {scores.dtype}; floating-point numbers are needed"
+            )
         rows = len(next(iter(inputs.values()))) if inputs else batch.rows
         if scores.shape not in ((rows,), (batch.rows,)):
             raise ScoreError(
-                f"postprocess gave scores of shape {scores.shape} for {batch.rows} pairs in {rows} rows; one a row is needed"
+                f"{self._by('postprocess')} gave scores of shape {scores.shape} for {batch.rows} pairs in {rows} rows; "
+                "one a row is needed"
             )
         return scores.astype(np.float32, copy=False)
 
@@ -166,23 +222,31 @@ class Pipeline:
         return result
 
 
-def _check_encodings(encodings: Encodings) -> None:
+def _problem(encodings: Encodings) -> str:
+    """What is wrong with encodings, or an empty string."""
     if not encodings.rows:
-        return
+        return ""
+    strange = next((row for row in encodings.rows if not isinstance(row, Encoding)), None)
+    if strange is not None:
+        return f"a row {strange!r:.200}, which is not a zoo.api.Encoding"
     names = set(encodings.rows[0].features)
+    for name in sorted(names):
+        if not hasattr(encodings.padding.get(name, 0), "__index__"):
+            return f"the padding {encodings.padding[name]!r} of the feature '{name}'; an integer is needed"
     unpadded = sorted(names - set(encodings.padding))
     if unpadded or not names:
         which = f"the feature '{unpadded[0]}' is not in Encodings.padding" if unpadded else "it has no features"
-        raise PluginError(f"preprocess gave an encoding that cannot be padded: {which}")
+        return f"an encoding that cannot be padded: {which}"
     for number, row in enumerate(encodings.rows):
         lengths = {len(ids) for ids in row.features.values()}
         if row.features.keys() != names or len(lengths) != 1:
             found = ", ".join(f"{name} {len(ids)}" for name, ids in row.features.items())
-            raise PluginError(f"preprocess gave features of unequal names or lengths in row {number} ({found})")
+            return f"features of unequal names or lengths in row {number} ({found})"
     for name in ("groups", "shared"):
         counted = getattr(encodings, name)
         if counted is not None and len(counted) != len(encodings.rows):
-            raise PluginError(f"preprocess gave {len(counted)} {name} for {len(encodings.rows)} encodings")
+            return f"{len(counted)} {name} for {len(encodings.rows)} encodings"
+    return ""
 
 
 def _checked_metrics(metrics: object, known: Mapping[str, float], label: str) -> Mapping[str, float]:

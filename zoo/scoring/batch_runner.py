@@ -104,7 +104,8 @@ class BatchRunner:
         """The scores of the rows that are pairs, in the batch's order; not yet checked to be finite. Waits for ``future``."""
         with self._device_named(batch):
             outputs = future.result()
-        _check_outputs(outputs, batch)
+        if problem := _problem(outputs, batch):
+            raise PluginError(f"the session of {self._device} gave {problem}")
         return self.pipeline.postprocess(outputs, batch.inputs, batch.info)[: batch.info.rows]
 
     @contextlib.contextmanager
@@ -118,25 +119,29 @@ class BatchRunner:
             raise DeviceError(str(error)) from error
         except Exception as error:
             rows, length = next(iter(batch.inputs.values())).shape
-            owner, kind = self.pipeline.owners.get("device", ""), type(self.session)
-            plugin = f" of the plugin {owner}" if owner else ""
+            kind = type(self.session)
             raise DeviceError(
-                f"the device{plugin} failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
+                f"{self._device} failed in a batch of {rows} rows of {length} tokens: {type(error).__name__}: {error} "
                 f"({kind.__module__}.{kind.__qualname__})"
             ) from error
 
+    @property
+    def _device(self) -> str:
+        owner = self.pipeline.owners.get("device", "")
+        return f"the device of the plugin {owner}" if owner else "the device"
 
-def _check_outputs(outputs: Any, batch: Batch) -> None:
+
+def _problem(outputs: Any, batch: Batch) -> str:
+    """What is wrong with a session's outputs, or an empty string."""
     if not isinstance(outputs, Mapping) or not outputs:
-        raise PluginError(f"a session gave {type(outputs).__name__}; it gives arrays by the outputs' names")
+        return f"{type(outputs).__name__}; it gives arrays by the outputs' names"
     rows = len(next(iter(batch.inputs.values())))
     for name, array in outputs.items():
         if not isinstance(array, np.ndarray) or array.ndim < 1:
-            raise PluginError(
-                f"a session gave {type(array).__name__} for the output '{name}'; an array with one row a pair is needed"
-            )
+            return f"{type(array).__name__} for the output '{name}'; an array with one row a pair is needed"
         if len(array) != rows:
-            raise PluginError(f"a session gave {len(array)} rows of the output '{name}' for a batch of {rows}")
+            return f"{len(array)} rows of the output '{name}' for a batch of {rows}"
+    return ""
 
 
 def check_finite(scores: Scores, pair_of: Callable[[int], Pair]) -> None:

@@ -243,8 +243,8 @@ def test_options_are_checked(extra: dict[str, str], fault: str) -> None:
 
 def test_listing_devices_does_not_import_torch(python: str) -> None:
     code = (
-        "import sys; from zoo.registry.catalogue import Catalogue, probe\n"
-        "for device in Catalogue.installed().devices: probe(device), device.precisions\n"
+        "import sys; from zoo.registry.catalogue import Catalogue\n"
+        "for device in Catalogue.installed().devices: device.probe(), device.precisions\n"
         "print([name for name in ('torch', 'transformers', 'safetensors') if name in sys.modules])"
     )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)

@@ -135,7 +135,7 @@ def all_of(session: Any, inputs: Any) -> None:
 def test_workers_are_refused_beside_several_cards(
     checkpoint: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.registry.choose.probe", lambda device: Availability(ok=True))
+    monkeypatch.setattr(CudaDevice, "probe", lambda device: Availability(ok=True))
     with pytest.raises(ZooError, match=r"2 workers would each open 'cuda:all'"):
         Reranker.open(MODEL, device="cuda:all", workers=2, checkpoint=checkpoint[0], offline=True)
 
