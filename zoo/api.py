@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from zoo.checkpoints.files import model_files as model_files
     from zoo.checkpoints.files import onnx_file as onnx_file
     from zoo.checkpoints.files import weight_files as weight_files
+    from zoo.checkpoints.float16_weights import computed_in_float16 as computed_in_float16
+    from zoo.checkpoints.float16_weights import widen_float16 as widen_float16
     from zoo.checkpoints.model_config import ModelConfig as ModelConfig
     from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "zoo.checkpoints.digests": ("Digests",),
     "zoo.checkpoints.files": ("fingerprint", "float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
+    "zoo.checkpoints.float16_weights": ("computed_in_float16", "widen_float16"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
     "zoo.checkpoints.safetensors": ("read_safetensors",),

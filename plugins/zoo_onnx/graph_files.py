@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.api import Job, model_files
+from zoo.api import Job, computed_in_float16, model_files, widen_float16
 
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
@@ -124,41 +124,14 @@ def widened(model: Path, target: Path) -> Path:
     import onnx
 
     proto = onnx.load(model, load_external_data=False)
-    stored = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
-    kept = _without_widening(proto.graph, stored)
-    if not stored or kept is None:
+    stored = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    if not stored or computed_in_float16(proto.graph):
         return model
     load_weights(proto, model.parent)
-    for tensor in proto.graph.initializer:
-        if tensor.name in stored:
-            values = onnx.numpy_helper.to_array(tensor).astype("float32")
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend(kept)
     place = target.with_name(f"{target.name}-widened")
     place.mkdir()
-    write(proto, place / "model.onnx")
+    write(widen_float16(proto), place / "model.onnx")
     return place / "model.onnx"
-
-
-def _without_widening(graph: Any, stored: set[str]) -> list[Any] | None:
-    """The nodes without the casts of ``stored`` weights to float32; None where something is computed in float16."""
-    wide, renamed, kept = set(stored), {}, []
-    for node in graph.node:  # in topological order, as the format demands
-        to_float32 = node.op_type == "Cast" and any(a.name == "to" and a.i == 1 for a in node.attribute)
-        if to_float32 and node.input[0] in wide:
-            renamed[node.output[0]] = node.input[0]
-            continue
-        if node.op_type == "Gather" and node.input[0] in wide:
-            wide.add(node.output[0])
-        elif wide.intersection(node.input):
-            return None
-        kept.append(node)
-    if any(output.name in renamed or output.name in wide for output in graph.output):
-        return None
-    for node in kept:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-    return kept
 
 
 def declare_operators(model: Any) -> None:

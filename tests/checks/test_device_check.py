@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+import zoo_cpu
 from conftest import PANDA, Zoo
+from zoo import Architecture
+from zoo.api import Requirements
 from zoo.checks import bounds
 from zoo.checks.bounds import Check, card_checks, metric_checks, output_check, output_error, relative_difference
 from zoo.checks.compare import Variant, recommended
@@ -29,7 +32,8 @@ from zoo.registry.catalogue import Catalogue, PluginRecord
 from zoo.registry.markers import hookimpl
 from zoo.settings import RunSettings
 from zoo.testing.toy import write_toy, write_toy_tokenizer
-from zoo.types import Precision
+from zoo.types import Encoding, Encodings, Pair, Precision, Tensors
+from zoo_cross_encoder.reranker import CrossEncoder
 from zoo_sdaa.testing import Machine, fake_sdaa
 
 pytestmark = [pytest.mark.export, pytest.mark.any_device]
@@ -187,8 +191,6 @@ def test_verify_counts_samples_as_we_do_and_as_the_vendor_does(verify: Any, tmp_
 
 
 def test_verify_fails_a_device_that_computes_wrong(verify: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo_cross_encoder.reranker import CrossEncoder
-
     original, calls = CrossEncoder.postprocess, []
 
     def wrong(self: Any, outputs: Any) -> Any:
@@ -202,6 +204,60 @@ def test_verify_fails_a_device_that_computes_wrong(verify: Any, monkeypatch: pyt
     assert "EXCEEDED" in result.stdout
     assert result.stdout.splitlines()[-1] == "FAILED"
     assert not json.loads(REPORT.read_text(encoding="utf-8"))["passed"]
+
+
+def test_a_stage_whose_scores_depend_on_the_batch_fails_though_both_sides_share_it(
+    verify: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that reads a padded batch at its last place: the device and the CPU agree, batches of other pairs do not."""
+    original = CrossEncoder.postprocess
+
+    def wrong(self: Any, outputs: Any, inputs: Any) -> Any:
+        return original(self, outputs) * (1 + inputs["attention_mask"].shape[1] / 100)
+
+    wrong.zoo_impl = original.zoo_impl  # type: ignore[attr-defined]  # the mark of @hookimpl
+    monkeypatch.setattr(CrossEncoder, "postprocess", wrong)
+    result = verify("--target", "cpu", "--batch-size", "2")
+    assert result.exit_code == 1
+    failed = [
+        check["name"] for check in json.loads(REPORT.read_text(encoding="utf-8"))["checks"] if not check["passed"]
+    ]
+    assert "cpu, batches against other batches" in failed
+    assert "cpu against ONNX Runtime" not in failed
+
+
+def test_a_model_without_weights_is_verified_too(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Lengths(Architecture):
+        """A score is how many characters a passage has."""
+
+        requires = Requirements(files=(), weights=False, session=False)
+
+        @hookimpl
+        def preprocess(self, pairs: Sequence[Pair]) -> Encodings:
+            return Encodings([Encoding({"length": [len(pair.passage)]}) for pair in pairs], {"length": 0})
+
+        @hookimpl
+        def postprocess(self, outputs: Tensors) -> Any:
+            return outputs["length"].sum(axis=1).astype(np.float32)
+
+    class Plugin:
+        @hookimpl
+        def zoo_models(self) -> Iterable[Path]:
+            return [tmp_path / "lengths.toml"]
+
+        @hookimpl
+        def zoo_architectures(self) -> Mapping[str, Any]:
+            return {"lengths": Lengths}
+
+    (tmp_path / "lengths.toml").write_text(
+        'description = "d"\narchitecture = "lengths"\nlicense = "MIT"\nlanguages = ["en"]\nmax_length = 512\n'
+    )
+    catalogue = Catalogue.of(lengths=Plugin(), cpu=zoo_cpu)
+    monkeypatch.setattr(Catalogue, "installed", lambda: catalogue)
+    result = zoo("verify", "lengths", "--output", REPORT)
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    assert (report["passed"], report["device"]["model_file"]) == (True, "none")
 
 
 def test_verify_speaks_json(verify: Any) -> None:

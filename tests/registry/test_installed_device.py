@@ -18,7 +18,7 @@ from conftest import Zoo
 from zoo import Reranker, hookimpl
 from zoo.errors import DeviceError, NotInstalledError, PluginError, ZooError
 from zoo.registry.catalogue import Catalogue, PluginRecord
-from zoo.types import Artifact, PrecisionInfo, SessionOptions
+from zoo.types import Artifact, Availability, PrecisionInfo, SessionOptions
 from zoo_cpu.device import CpuDevice
 
 BLAMED = r"the device 'odd' of the plugin 'mine' \(my-devices 0\.3\)"
@@ -107,6 +107,7 @@ def test_an_error_of_its_own_reaches_the_user_as_it_is() -> None:
         (raises, "its probe failed: RuntimeError: the driver exploded"),
         (gives(True), "its probe gave True, which is not a zoo.api.Availability"),
         (gives(None), "its probe gave None, which is not a zoo.api.Availability"),
+        (gives(Availability(ok=False)), "its probe gives no reason"),
     ],
 )
 def test_a_probe_that_breaks_its_promise_makes_the_device_unavailable_and_a_listing_goes_on(

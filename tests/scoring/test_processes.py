@@ -96,6 +96,20 @@ class Queueing(Dying):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+class Timed(Dying):
+    """Its runtime counts a quarter of a second a batch."""
+
+    device_seconds = 0.0  # type: ignore[assignment]
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        self.device_seconds += 0.25  # type: ignore[assignment,operator]
+        return super().submit(inputs, outputs)
+
+
+def timed(artifact: Artifact, options: SessionOptions) -> Session:
+    return Timed()
+
+
 def queueing(artifact: Artifact, options: SessionOptions) -> Session:
     return Queueing()
 
@@ -124,6 +138,16 @@ def test_work_is_shared_by_processes_of_their_own() -> None:
         pids = {int(worker.submit(inputs()).result(60)["pid"][0]) for worker in workers._children}
         assert len(pids) == 2
         assert os.getpid() not in pids
+
+
+def test_device_time_is_that_of_the_busiest_worker() -> None:
+    with Processes.workers(timed, NOWHERE, OPTIONS, 2) as workers:
+        for child, batches in zip(workers._children, (1, 3), strict=True):
+            for _ in range(batches):
+                child.submit(inputs()).result(60)
+        assert workers.device_seconds == 0.75
+    with Processes.workers(dying, NOWHERE, OPTIONS, 2) as workers:
+        assert workers.device_seconds is None, "no runtime here counts"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

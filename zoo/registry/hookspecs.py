@@ -95,7 +95,8 @@ class StageSpecs:
 
         Write only inside ``request.folder``, which is empty and temporary: the runner fingerprints, caches and
         renames it. Return None to leave the work to the next participant. Raises ZooError if the checkpoint cannot be
-        exported. The default does the steps named by ``request.recipe`` in their order and is asked last.
+        exported. The default does the steps named by ``request.recipe`` in their order and is asked last. Called only if there is
+        something to make: not if the artifact is kept from an earlier run, and not if a model file is given that the device opens as it is.
         """
 
     @hookspec(firstresult=True)
@@ -104,7 +105,8 @@ class StageSpecs:
 
         ``request.folder`` is not to be written to; of the checkpoint, config.json is there. Return True if this participant will do
         it, None to leave the answer to the next one, or raise NotInstalledError naming what to install. An observer that implements
-        ``export`` implements this too; who answers True stands in the artifact's key.
+        ``export`` implements this too; who answers True stands in the artifact's key. A model or a device that implements ``export``
+        need not: it makes every file of its runs.
         """
 
     @hookspec(firstresult=True)
