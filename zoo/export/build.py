@@ -78,15 +78,8 @@ class Builder:
 
     def make(self, request: BuildRequest) -> Artifact:
         """The artifact of ``request``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
-        store, steps = self.store, self.steps
-        request = replace(
-            request,
-            recipe=steps.named(request.recipe),
-            precision=steps.precision_made(request.recipe, request.precision),
-        )
-        inputs = request.inputs()
-        plan = self.plan(request)
-        key = _key(request, {name: store.digests.of(path) for name, path in inputs.items()}, plan)
+        store = self.store
+        request, plan, inputs, key = self._planned(request)
         if found := self._usable(store.find(key), inputs):
             return found
         with store.locked(key):
@@ -101,6 +94,19 @@ class Builder:
         if artifact is None:
             raise ZooError(f"{request.served_by} was moved while its model file was made: try again")
         return replace(artifact, origin=f"made now from {request.served_by}")
+
+    def kept(self, request: BuildRequest) -> Artifact | None:
+        """The artifact of ``request`` if the store has it. Raises ZooError if nobody could make it."""
+        _, _, inputs, key = self._planned(request)
+        return self._usable(self.store.find(key), inputs)
+
+    def _planned(self, request: BuildRequest) -> tuple[BuildRequest, Plan, Mapping[str, Path], str]:
+        """``request`` with today's names of steps and the precision that they make, who does it, of which files, under which key."""
+        steps, digests = self.steps, self.store.digests
+        precision = steps.precision_made(request.recipe, request.precision)
+        request = replace(request, recipe=steps.named(request.recipe), precision=precision)
+        inputs, plan = request.inputs(), self.plan(request)
+        return request, plan, inputs, _key(request, {name: digests.of(path) for name, path in inputs.items()}, plan)
 
     def check(self, request: BuildRequest) -> None:
         """Raises ZooError if it is known already that ``make`` could not do this: before gigabytes are fetched for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from zoo.checkpoints.files import TOKENIZER_FILES, has_pickled, has_safetensors, onnx_file
 from zoo.errors import ZooError
+from zoo.export import manifest
 from zoo.export.build import BuildRequest
 from zoo.export.obtain import obtain
 from zoo.export.prepare import Preparation
@@ -53,8 +55,17 @@ def export(catalogue: Catalogue, settings: ExportSettings) -> Artifact:
         request, folder = prepared.request, prepared.checkpoint.folder
         if not (has_safetensors(folder) or (settings.allow_pickle and has_pickled(folder))):
             request = _from_file(request, folder)
-        artifact = prepared.builder.make(request) if request.recipe else obtain(prepared.builder, request)
-        return _copy(artifact, folder, settings.output, link=settings.link) if settings.output else artifact
+        if settings.output is None:
+            return prepared.builder.make(request) if request.recipe else obtain(prepared.builder, request)
+        if _is_empty(settings.output):
+            artifact = prepared.builder.make(request) if request.recipe else obtain(prepared.builder, request)
+            return _copy(artifact, folder, settings.output, link=settings.link)
+        # An export that was killed after its folder had appeared has nothing left to do.
+        kept = prepared.builder.kept(request) if request.recipe else None
+        if kept is None or not _holds(settings.output, _files(kept, folder)):
+            raise _not_empty(settings.output)
+        logger.info("%s holds it already", settings.output)
+        return _in(settings.output, kept)
 
 
 def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
@@ -66,11 +77,41 @@ def _from_file(request: BuildRequest, folder: Path) -> BuildRequest:
 
 
 def _checked_output(output: Path) -> Path:
-    """The folder to make: what a link leads to. Raises ZooError if something is there already."""
+    """The folder to make: what a link leads to. Raises ZooError if something is there already that no export has made."""
     place = resolved(output) if output.is_symlink() else output
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise ZooError(f"the folder {output} (`output`) exists and is not empty. Name a new one")
+    if not _is_empty(place) and not (place / manifest.NAME).is_file():
+        raise _not_empty(output)
     return place
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _not_empty(output: Path) -> ZooError:
+    return ZooError(f"the folder {output} (`output`) exists and is not empty. Name a new one")
+
+
+def _files(artifact: Artifact, checkpoint: Path) -> dict[str, Path]:
+    """What an exported folder holds, by name: the artifact, the weights that it borrows, and the tokenizer's files."""
+    folder = artifact.model if artifact.is_checkpoint else artifact.model.parent
+    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    files |= artifact.borrowed
+    return files | {name: path for name in TOKENIZER_FILES if (path := checkpoint / name).is_file()}
+
+
+def _holds(folder: Path, files: Mapping[str, Path]) -> bool:
+    """Whether a folder holds these files and no others, byte for byte."""
+    if {path.name for path in folder.iterdir()} != set(files):
+        return False
+    return all(filecmp.cmp(folder / name, path, shallow=False) for name, path in files.items())
+
+
+def _in(output: Path, artifact: Artifact) -> Artifact:
+    """The artifact as it is in the exported folder."""
+    model = output if artifact.is_checkpoint else output / artifact.model.name
+    return replace(artifact, model=model, weights_folder=None, borrowed={})
 
 
 def _copy(artifact: Artifact, checkpoint: Path, output: Path, *, link: bool) -> Artifact:
@@ -78,10 +119,7 @@ def _copy(artifact: Artifact, checkpoint: Path, output: Path, *, link: bool) -> 
 
     With ``link`` it gets hard links to safetensors files, which whoever wrote them replaces rather than changes.
     """
-    folder = artifact.model if artifact.is_checkpoint else artifact.model.parent
-    files = {path.name: path for path in folder.iterdir() if path.is_file()}
-    files |= artifact.borrowed
-    files |= {name: path for name in TOKENIZER_FILES if (path := checkpoint / name).is_file()}
+    files = _files(artifact, checkpoint)
     linked = {
         name: path
         for name, path in files.items()
@@ -110,12 +148,7 @@ def _copy(artifact: Artifact, checkpoint: Path, output: Path, *, link: bool) -> 
     except OSError as error:
         raise ZooError(f"cannot write {output} (`output`): {error.strerror or error}") from error
     logger.info("%s to %s", "linked" if linked else "copied", output)
-    return replace(
-        artifact,
-        model=output if artifact.is_checkpoint else output / artifact.model.name,
-        weights_folder=None,
-        borrowed={},
-    )
+    return _in(output, artifact)
 
 
 def _link(path: Path, target: Path) -> None:

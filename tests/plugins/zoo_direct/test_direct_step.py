@@ -234,3 +234,25 @@ def test_an_export_into_a_folder_copies_the_weights(zoo: Zoo, checkpoint: Path, 
     shutil.rmtree(checkpoint)
     shutil.rmtree(Store().root)
     assert logits(zoo, output)[0] == first
+
+
+def test_an_export_that_was_killed_at_its_very_end_is_there_and_nothing_else_is_taken_for_it(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path
+) -> None:
+    """The folder appears whole; a process that is killed behind that has only not said so."""
+    output = tmp_path / "out"
+    words = ("export", MODEL, "--config-path", checkpoint, "--target", "cpu", "--output", output)
+    first = zoo(*words)
+    times = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    again = zoo(*words)
+    assert (again.exit_code, again.stdout) == (0, first.stdout), again.stderr
+    assert "holds it already" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
+    made = {path.name for path in Store().folders()}
+    for words_of_another in ((*words, "--precision", "int8"), (*words, "--exporter", "optimum")):
+        other = zoo(*words_of_another)
+        assert other.exit_code == 1
+        assert "exists and is not empty" in other.stderr
+    assert {path.name for path in Store().folders()} == made, "nothing was made only to be refused"
+    (output / "config.json").write_text((output / "config.json").read_text() + "\n")
+    assert "exists and is not empty" in zoo(*words).stderr
