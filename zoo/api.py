@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.markers import API_VERSION as API_VERSION
     from zoo.registry.markers import hookimpl as hookimpl
+    from zoo.scoring.batch_threads import BatchThreads as BatchThreads
     from zoo.scoring.processes import Processes as Processes
     from zoo.scoring.session_process import ChildSettings as ChildSettings
     from zoo.scoring.session_process import SessionProcess as SessionProcess
@@ -102,6 +103,7 @@ _PLACES = {
     "zoo.registry.architecture": ("Architecture", "ArchitectureFactory", "Requirements"),
     "zoo.registry.card": ("ModelCard",),
     "zoo.registry.markers": ("API_VERSION", "hookimpl"),
+    "zoo.scoring.batch_threads": ("BatchThreads",),
     "zoo.scoring.processes": ("Processes",),
     "zoo.scoring.session_process": ("ChildSettings", "SessionProcess"),
     "zoo.strict_json": ("read_json", "read_object"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from zoo.api import ShapeRule, Tensors, ZooError, import_onnxruntime
+from zoo.api import BatchThreads, ShapeRule, Tensors, ZooError, import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -22,13 +22,12 @@ class CpuSession:
     """One ONNX Runtime session, called from ``parallel_batches`` threads at once; they share its weights."""
 
     def __init__(self, session: onnxruntime.InferenceSession, parallel_batches: int = 1) -> None:
-        self._session: onnxruntime.InferenceSession | None = session
+        self._session = session
         self._types = {node.name: node.type for node in session.get_inputs()}
         self.input_names: Sequence[str] = list(self._types)
         self._outputs = [node.name for node in session.get_outputs()]
         self.shape_rule = _shape_rule(session.get_inputs(), parallel_batches)
-        self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-cpu")
-        self._running: set[onnxruntime.RunOptions] = set()
+        self._threads = BatchThreads(parallel_batches, "zoo-cpu")
 
     @property
     def device_seconds(self) -> None:
@@ -36,34 +35,30 @@ class CpuSession:
         return
 
     def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
-        return self._workers.submit(self._run, inputs, list(outputs or self._outputs))
+        return self._threads.submit(self._run, inputs, list(outputs or self._outputs))
 
     def _run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         options = import_onnxruntime().RunOptions()
-        # Before the session is looked at, so that close ends this batch or it sees that it is closed.
-        self._running.add(options)
+
+        def stop() -> None:
+            options.terminate = True  # a batch of long passages takes minutes; it ends at its next node
+
         try:
-            session = self._session
-            if session is None:
-                raise ZooError("this session is closed")
             feed = {
                 name: array.astype("int32") if self._types[name] == "tensor(int32)" else array
                 for name, array in inputs.items()
             }
-            return dict(zip(outputs, session.run(outputs, feed, options), strict=True))
+            with self._threads.running(stop):
+                return dict(zip(outputs, self._session.run(outputs, feed, options), strict=True))
         except ZooError:
             raise
         except Exception as error:  # ONNX Runtime raises classes of its own that differ between versions
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise ZooError(f"ONNX Runtime failed on a batch ({shapes}): {error}") from error
-        finally:
-            self._running.discard(options)
 
     def close(self) -> None:
-        self._session = None
-        for options in list(self._running):
-            options.terminate = True  # a batch of long passages takes minutes; it ends at its next node
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
+        self._session = None  # the weights are given back, though somebody may keep this object
 
     def __enter__(self) -> CpuSession:
         return self

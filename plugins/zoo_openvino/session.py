@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from zoo.api import ShapeRule, Tensors, ZooError
+from zoo.api import BatchThreads, ShapeRule, Tensors, ZooError
 
 if TYPE_CHECKING:
     import openvino
@@ -23,12 +24,10 @@ class OpenVinoSession:
         self._outputs = {port: port.get_any_name() for port in compiled.outputs}
         self.input_names: Sequence[str] = [port.get_any_name() for port in compiled.inputs]
         self.shape_rule = _shape_rule(compiled.inputs, parallel_batches)
-        self._requests = [compiled.create_infer_request() for _ in range(parallel_batches)]
         self._idle: SimpleQueue[Any] = SimpleQueue()
-        for request in self._requests:
-            self._idle.put(request)
-        self._closed = False
-        self._workers = ThreadPoolExecutor(max_workers=parallel_batches, thread_name_prefix="zoo-openvino")
+        for _ in range(parallel_batches):
+            self._idle.put(compiled.create_infer_request())
+        self._threads = BatchThreads(parallel_batches, "zoo-openvino")
 
     @property
     def device_seconds(self) -> None:
@@ -36,16 +35,18 @@ class OpenVinoSession:
         return
 
     def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
-        return self._workers.submit(self._run, inputs, outputs)
+        return self._threads.submit(self._run, inputs, outputs)
 
     def _run(self, inputs: Tensors, outputs: Sequence[str] | None) -> Tensors:
-        if self._closed:
-            raise ZooError("this session is closed")
-        request = self._idle.get()  # as many as there are workers, so never waited for
+        request = self._idle.get()  # as many as there are threads, so never waited for
         try:
-            request.infer(dict(inputs), share_inputs=True)
+            start = functools.partial(request.start_async, dict(inputs), share_inputs=True)
+            with self._threads.running(request.cancel, start):  # to cancel a request that has not started does nothing
+                request.wait()
             wanted = {port: name for port, name in self._outputs.items() if outputs is None or name in outputs}
             return {name: request.get_tensor(port).data.copy() for port, name in wanted.items()}
+        except ZooError:
+            raise
         except Exception as error:  # see OpenVinoDevice.open
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
             raise ZooError(f"OpenVINO failed on a batch ({shapes}): {error}") from error
@@ -53,11 +54,7 @@ class OpenVinoSession:
             self._idle.put(request)
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            for request in self._requests:
-                request.cancel()
-            self._workers.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
     def __enter__(self) -> OpenVinoSession:
         return self

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -23,7 +21,6 @@ from zoo.scoring.batching import Features, batches, wanted_inputs
 from zoo.scoring.scorer import Scorer
 from zoo.types import Artifact, Encoding, Encodings, Pair, SessionOptions, ShapeRule, Tensors
 from zoo_cpu.device import CpuDevice
-from zoo_cpu.session import CpuSession
 
 pytestmark = [pytest.mark.export]
 
@@ -211,28 +208,6 @@ def test_a_session_may_be_closed_twice_and_not_used_afterwards(tiny: Path) -> No
     session.close()
     with pytest.raises((ZooError, RuntimeError)):
         session.submit(inputs).result()
-
-
-def test_a_batch_that_begins_while_the_session_closes_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would hold up the end of the process for as long as it takes."""
-    computed: list[object] = []
-    model: Any = SimpleNamespace(get_inputs=list, get_outputs=list, run=lambda *given: computed.append(given))
-    session = CpuSession(model)
-    closing = threading.Thread(target=session.close)
-
-    class RunOptions:
-        def __init__(self) -> None:
-            closing.start()
-            while session._session is not None:
-                time.sleep(0.001)
-            time.sleep(0.05)  # by then close has stopped the batches that it knows of
-
-    runtime = SimpleNamespace(RunOptions=RunOptions)
-    monkeypatch.setattr("zoo_cpu.session.import_onnxruntime", lambda: runtime)
-    with pytest.raises(ZooError, match="this session is closed"):
-        session.submit({}).result()
-    closing.join()
-    assert not computed
 
 
 def test_more_tokens_than_the_model_has_positions_is_an_error_not_a_crash(tiny: Path) -> None:
