@@ -8,16 +8,19 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conftest import Zoo
+from sdaa_fixtures import Run
 from zoo import Reranker
 from zoo.bench import BenchRequest, Shape, bench, compare
 from zoo.bench.inputs import random_batch, runner_of
-from zoo.bench.measure import encoder_flops
+from zoo.bench.measure import default_shapes, encoder_flops
 from zoo.errors import ZooError
+from zoo.types import ShapeRule
 
 MODEL = "zoo-reranker-tiny"
 
@@ -140,6 +143,38 @@ def test_more_rows_than_a_device_takes_at_once_are_refused_before_anything_is_me
         assert bench({"cpu": reranker}, BenchRequest(shapes=[Shape(1, 8)], seconds=0.01, rounds=1))["results"]
         with pytest.raises(ZooError, match=r"4x8 has more rows than the 2 .*\(`batch_size`\)"):
             bench({"cpu": reranker}, BenchRequest(shapes=[Shape(4, 8)], seconds=0.01, rounds=1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "shapes"),
+    [
+        ((None,), 512, ["1x512", "4x512", "8x512", "16x512"]),
+        ((1,), 512, ["1x512"]),
+        ((6,), 512, ["1x512", "4x512", "6x512"]),
+        ((64, 8, None), 512, ["1x512", "4x512", "8x512"]),
+        ((None,), 100, ["1x100", "4x100", "8x100", "16x100"]),
+    ],
+)
+def test_shapes_that_nobody_asked_for_are_those_that_every_device_takes(
+    rows: tuple[int | None, ...], length: int, shapes: list[str]
+) -> None:
+    opened: Any = [
+        SimpleNamespace(max_length=length, session=SimpleNamespace(shape_rule=ShapeRule(rows=each))) for each in rows
+    ]
+    assert [str(shape) for shape in default_shapes(opened)] == shapes
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    ("batch_size", "shapes"), [((), ["1x64", "4x64"]), (("--batch-size", 8), ["1x64", "4x64", "8x64"])]
+)
+def test_a_compiled_device_is_measured_at_shapes_that_it_is_compiled_for(
+    run: Run, batch_size: tuple[object, ...], shapes: list[str]
+) -> None:
+    """The fake card has four SPAs, so that it computes four rows at once at least."""
+    done = run("--mode", "bench", *batch_size, "--iterations", 1, "--rounds", 1, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert [entry["shape"] for entry in json.loads(done.stdout)["results"]] == shapes
 
 
 def test_operations_are_those_of_the_matrices_and_of_attention() -> None:

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from statistics import median
@@ -32,6 +32,8 @@ VERSION = 1
 AHEAD = 2
 """Batches handed to the device beyond those that it computes at once, as in a run."""
 
+ROWS, LENGTH = (1, 4, 8, 16), 512
+"""Shapes that are measured if none are asked for."""
 
 @dataclass(frozen=True, order=True)
 class Shape:
@@ -46,9 +48,12 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """``seconds`` is the time of one pass of one shape in one round; ``iterations``, if given, counts its batches in place of that."""
+    """``shapes`` None are those of ``default_shapes``.
 
-    shapes: Sequence[Shape] = (Shape(1, 512), Shape(4, 512), Shape(16, 512))
+    ``seconds`` is the time of one pass of one shape in one round; ``iterations``, if given, counts its batches in place of that.
+    """
+
+    shapes: Sequence[Shape] | None = None
     seconds: float = 1.0
     iterations: int | None = None
     rounds: int = 5
@@ -76,16 +81,17 @@ def bench(
 
     Nothing else may use them meanwhile.
     """
-    if request.rounds < 1 or not request.shapes:
+    shapes = default_shapes(rerankers.values()) if request.shapes is None else request.shapes
+    if request.rounds < 1 or not shapes:
         raise ZooError("a measurement needs one round and one shape at least")
     for name, reranker in rerankers.items():
-        for shape in request.shapes:
+        for shape in shapes:
             _check_fits(shape, name, reranker)
     runners = {name: runner_of(reranker) for name, reranker in rerankers.items()}
     work = {
         (name, shape): random_batch(runner, shape.rows, shape.length)
         for name, runner in runners.items()
-        for shape in request.shapes
+        for shape in shapes
     }
     entries = {key: Entry(*key) for key in work}
     for key, batch in work.items():
@@ -106,6 +112,18 @@ def bench(
         "targets": {name: _description(reranker) for name, reranker in rerankers.items()},
         "results": [_result(entry, request, rerankers[entry.target], max(product)) for entry in entries.values()],
     }
+
+
+def default_shapes(rerankers: Iterable[Reranker]) -> list[Shape]:
+    """``ROWS`` rows of ``LENGTH`` tokens, as far as every one of ``rerankers`` takes them.
+
+    A session that is fixed to a number of rows, as a compiled engine is, has that number measured as its largest.
+    """
+    opened = list(rerankers)
+    length = min([LENGTH, *(reranker.max_length for reranker in opened)])
+    fixed = [rows for reranker in opened if (rows := reranker.session.shape_rule.rows) is not None]
+    most = min(fixed, default=max(ROWS))
+    return [Shape(rows, length) for rows in sorted({min(rows, most) for rows in ROWS})]
 
 
 def _check_fits(shape: Shape, name: str, reranker: Reranker) -> None:

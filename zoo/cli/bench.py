@@ -68,7 +68,7 @@ def measure(
     from zoo.reranker import Reranker
 
     request = BenchRequest(
-        shapes=[Shape(*shape) for shape in dict.fromkeys(choices.shapes)],
+        shapes=None if choices.shapes is None else [Shape(*shape) for shape in dict.fromkeys(choices.shapes)],
         seconds=choices.duration,
         iterations=choices.iterations,
         rounds=choices.rounds,

@@ -43,7 +43,7 @@ class ValidChoices:
     long_doc: Literal["truncate", "max", "mean"]
     columns: dict[str, str]
     form: Literal["jsonl", "csv", "parquet"]
-    shapes: tuple[tuple[int, int], ...]
+    shapes: tuple[tuple[int, int], ...] | None
     duration: float
     iterations: int | None
     rounds: int
@@ -167,8 +167,8 @@ OPTIONS = (
     click.option(
         "--shapes",
         type=ShapeList(),
-        default=((1, 512), (4, 512), (8, 512), (16, 512)),
-        help="bench: batches to measure.  [default: 1x512,4x512,8x512,16x512]",
+        help="bench: batches to measure.  [default: 1x512,4x512,8x512,16x512, as far as --shape and a device that is compiled for "
+        "--batch-size rows take them]",
     ),
     click.option(
         "--duration",
