@@ -1,7 +1,8 @@
 """The tutorials and the gallery are followed to the letter: files are written, commands run in a fresh folder, their output compared.
 
 On a page, a block of code after a line that ends with a file's name in backquotes and a colon is that file. A block ``console`` is a
-session: what follows ``$ `` is typed into one shell, the lines below it are what it prints; ``...`` stands for anything.
+session: what follows ``$ `` is typed into one shell, the lines below it are what it prints; ``...`` stands for anything. A page ends for
+those who lack a package at the comment that says that what follows needs it.
 """
 
 from __future__ import annotations
@@ -118,16 +119,26 @@ def commands(session: str) -> Iterator[tuple[str, str]]:
 
 MARKS = {"device": pytest.mark.openvino}
 """Where a page is followed if the packages that it needs are not everywhere; the tutorials run beside the service's tests, too."""
+LATER = re.compile(r"^<!-- what follows needs the package (\w+) -->$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [pytest.param(each, id=each.stem, marks=MARKS.get(each.stem, ())) for each in PAGES])
-def test_a_tutorial_can_be_followed_to_the_letter(page: Path, shell: Shell, tmp_path: Path) -> None:
+def parts() -> Iterator[object]:
+    """Each page up to where another package is needed; and the whole page, for where that is installed."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        yield pytest.param(page, LATER.split(text)[0], id=page.stem, marks=MARKS.get(page.stem, ()))
+        if package := LATER.search(text):
+            yield pytest.param(page, text, id=f"{page.stem}-with-{package[1]}", marks=getattr(pytest.mark, package[1]))
+
+
+@pytest.mark.parametrize(("page", "text"), list(parts()))
+def test_a_tutorial_can_be_followed_to_the_letter(page: Path, text: str, shell: Shell, tmp_path: Path) -> None:
     if shutil.which("bash") is None or shutil.which("curl") is None:
         pytest.skip("the pages are typed into bash, and ask a server with curl")
-    for name in ("hatchling", "pip", *NEEDS.get(page.stem, ())):
+    for name in ("hatchling", "pip", *NEEDS.get(page.stem, ()), *(package[1] for package in LATER.finditer(text))):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"the page needs {name}")
-    text = page.read_text(encoding="utf-8").replace(PORT, free_port())
+    text = text.replace(PORT, free_port())
     typed = 0
     for block in BLOCK.finditer(text):
         language, content = block.groups()
@@ -162,4 +173,4 @@ def test_the_report_of_the_gallery_is_what_a_run_writes(zoo: Zoo, tmp_path: Path
 
 
 def test_there_is_a_page_for_each_kind_of_task() -> None:
-    assert {page.stem for page in PAGES} >= {"reranker", "device", "serve"}
+    assert {page.stem for page in PAGES} >= {"reranker", "device", "serve", "cluster"}
