@@ -57,6 +57,21 @@ def broke_off(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt (Ctrl-C, or a signal that ends the command) that ``error`` was raised from, if there is one.
+
+    A library in C that is interrupted while it initialises raises ImportError, and what is made of that would blame the library.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, KeyboardInterrupt):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 LONGEST_PROBLEM = 1500
 """Characters of a message about a file."""
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import Any
 
+from zoo.errors import interruption
+
 SWITCHES: Mapping[str, str] = {"ORT_DISABLE_TELEMETRY": "1"}
 """ONNX Runtime's newer wheels report their use to a host when they are imported, unless this is set before; its API comes too late."""
 
@@ -31,9 +33,20 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """An ImportError that an interrupt has caused is the interrupt: the library is there."""
+    try:
+        yield
+    except ImportError as error:
+        if (cause := interruption(error)) is not None:
+            raise cause from error
+        raise
+
+
 def import_onnxruntime() -> Any:
     """The module ``onnxruntime``, which then reports its use to nobody. Raises ImportError."""
-    with _lock, environment(SWITCHES):
+    with _lock, environment(SWITCHES), _interruptible():
         import onnxruntime
 
     return onnxruntime
@@ -50,7 +63,8 @@ def import_openvino() -> Any:
         if before is None:
             sys.modules[OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # the import system's way to refuse a module
         try:
-            import openvino
+            with _interruptible():
+                import openvino
         finally:
             if before is None:
                 sys.modules.pop(OPENVINO_TELEMETRY, None)

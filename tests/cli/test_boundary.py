@@ -210,6 +210,36 @@ def test_sigterm_ends_a_command_that_waits_for_its_input() -> None:
     assert (code, stderr.strip()) == (143, b"Terminated.")
 
 
+INTERRUPTED_IMPORT = """
+import os, time
+try:
+    os.kill(os.getpid(), {number})
+    time.sleep(10)
+except BaseException as error:
+    raise ImportError("initialization failed") from error
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(15, 143, b"Terminated."), (2, 130, b"Interrupted.")])
+def test_a_signal_that_a_library_takes_for_a_failure_of_its_own_ends_the_command_all_the_same(
+    number: int, code: int, said: bytes, tmp_path: Path
+) -> None:
+    """pybind11 raises ImportError for whatever is raised while a module initialises: ONNX Runtime was said to be missing."""
+    package = tmp_path / "site" / "onnxruntime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(INTERRUPTED_IMPORT.format(number=number))
+    process = subprocess.run(
+        [sys.executable, "-m", "zoo", *RUN, "-q"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == code, process.stderr
+    assert process.stderr.splitlines()[-1] == said
+    assert b"onnxruntime" not in process.stderr
+
+
 def test_sigterm_leaves_no_worker_behind() -> None:
     Path("many.jsonl").write_text(json.dumps(["a", "word " * 400]) + "\n")
     Path("many.jsonl").write_text(Path("many.jsonl").read_text() * 2000)

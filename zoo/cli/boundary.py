@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from zoo.cli.settings_names import as_flags
-from zoo.errors import ZooError
+from zoo.errors import ZooError, interruption
 from zoo.files import in_words, reason
 from zoo.streams import is_open
 
@@ -108,18 +108,22 @@ def run_safely(invoke: Callable[[], Any], *, debug: Callable[[], bool]) -> Any:
     """Run a command. A user's fault ends with ``Error: ...`` and exit code 1; tracebacks are for ``debug``."""
     try:
         return invoke()
-    except Terminated as signal_:
-        tell("Terminated.")
-        sys.exit(128 + signal_.number)
-    except KeyboardInterrupt:
-        tell("Interrupted.")
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        _end(interrupt)
     except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
+        if (cause := interruption(error)) is not None:
+            _end(cause)
         if debug():
             raise
         fail(_in_words(error))
+
+
+def _end(interrupt: KeyboardInterrupt) -> NoReturn:
+    """Exit as a program does that a signal, or Ctrl-C, has ended."""
+    tell("Terminated." if isinstance(interrupt, Terminated) else "Interrupted.")
+    sys.exit(128 + interrupt.number if isinstance(interrupt, Terminated) else 130)
 
 
 def _in_words(error: BaseException) -> str:
