@@ -19,7 +19,9 @@ METAVARS: Mapping[Kind, str] = {"text": "TEXT", "integer": "N", "number": "NUMBE
 class Option:
     """One declared option. The command line, its help and the documentation are made from this.
 
-    ``kind`` is what a value must be; ``integer`` and ``number`` must not be below ``minimum``; ``file`` must exist.
+    ``name`` is what users type before ``=VALUE``. ``default`` is the value without a choice; empty means none. ``metavar`` stands for a
+    value in help, if that of its kind says too little. ``kind`` is what a value must be; ``integer`` and ``number`` must not be below
+    ``minimum``; ``file`` must exist.
     """
 
     name: str

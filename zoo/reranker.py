@@ -40,7 +40,7 @@ FIRST_PART, LARGEST_PART, PARTS_AHEAD = 64, 1024, 3
 
 @dataclass(frozen=True)
 class Ranked:
-    """One passage in its place: ``index`` is its place in the list it came from."""
+    """One passage in its place: ``index`` is its place in the list it came from, ``score`` a logit or, if asked for, a probability."""
 
     index: int
     score: float

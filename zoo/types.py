@@ -36,7 +36,10 @@ Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 
 
 class Pair(NamedTuple):
-    """What a reranker scores. ``instruction`` says what is asked for, to a model that reads instructions; empty means the model's own."""
+    """What a reranker scores: a ``query`` and a ``passage``.
+
+    ``instruction`` says what is asked for, to a model that reads instructions; empty means the model's own.
+    """
 
     query: str
     passage: str
@@ -52,7 +55,9 @@ class Encoding(NamedTuple):
 
     features: Mapping[str, Sequence[int]]
     passage_truncated: bool = False
+    """Whether text of the passage was cut off, at the length limit of the pair."""
     query_truncated: bool = False
+    """Whether text of the query was cut off, at its own length limit."""
     unknown: int = 0
     """Tokens that stand for text which the vocabulary does not know."""
 
@@ -115,7 +120,10 @@ class ShapeRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """Whether something can be used here and, if not, why and what to do about it."""
+    """Whether something can be used here (``ok``) and, if not, why (``reason``) and what to do about it (``remedy``).
+
+    ``details`` are shown by ``zoo devices``: what the hardware is, for example.
+    """
 
     ok: bool
     reason: str = ""
@@ -136,7 +144,10 @@ class PrecisionInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A folder with a tokenizer and a config, and usually weights; ``served_by`` tells where it came from."""
+    """A folder with a tokenizer and a config, and usually weights; ``served_by`` tells where it came from.
+
+    ``revision`` is the commit of the repository that it was fetched from; None for a folder of the user's.
+    """
 
     folder: Path
     served_by: str
@@ -145,7 +156,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOffer:
-    """What an architecture answers when it is asked for a checkpoint that no card is written for.
+    """What an architecture answers when it is asked for a checkpoint that no card is written for: whether it is ``available``.
 
     ``max_length`` is the longest input in tokens. ``reason`` says why it cannot be opened, if the architecture knows checkpoints of its
     kind, and ``remedy`` what to do; both are empty if it does not.
@@ -159,11 +170,12 @@ class CheckpointOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step of a recipe did, for the artifact's manifest.
+    """What one step of a recipe did, for the artifact's manifest: its ``name`` and ``version``, and how many ``seconds`` it took.
 
-    ``max_abs_error`` and ``max_rel_error`` compare the file after the step with ``compared_with`` on ``pairs`` pairs of
-    ``lengths`` tokens; the relative error is the largest difference over the largest score, and ``tolerance`` is its bound.
-    They are None if the step's file could not be evaluated, and ``note`` says so. ``skipped`` says why the step was left out.
+    ``rank_correlation`` is Spearman's, of the scores of the file after the step and those of ``compared_with``. ``max_abs_error`` and
+    ``max_rel_error`` compare the file after the step with ``compared_with`` on ``pairs`` pairs of ``lengths`` tokens; the relative error is
+    the largest difference over the largest score, and ``tolerance`` is its bound. They are None if the step's file could not be evaluated,
+    and ``note`` says so. ``skipped`` says why the step was left out.
     """
 
     name: str
@@ -210,11 +222,11 @@ class Artifact:
 class ExportRequest:
     """Make an artifact inside ``folder``, by the named steps of ``recipe``.
 
-    The steps start from ``checkpoint``, or from the model file ``source`` if that is given; one of both may be None.
-    ``head`` is what the architecture's options decide of the graph. ``exporter`` names who is to do the step ``export``; empty means the
-    one with the lowest cost. ``options`` are for the steps: ``sequence_length``, ``batch_size``, ``monolith`` and ``optimize`` as optimum
-    has them for ``export``, ``timeout`` (seconds) and ``memory`` (bytes) for ``simplify``, ``external_data`` and ``file_name`` for the
-    result's form.
+    The steps start from ``checkpoint``, or from the model file ``source`` if that is given; one of both may be None. ``precision`` is that
+    of the file to make, ``task`` the head that an exporter has to produce, in optimum's words. ``head`` is what the architecture's options
+    decide of the graph. ``exporter`` names who is to do the step ``export``; empty means the one with the lowest cost. ``options`` are for
+    the steps: ``sequence_length``, ``batch_size``, ``monolith`` and ``optimize`` as optimum has them for ``export``, ``timeout`` (seconds)
+    and ``memory`` (bytes) for ``simplify``, ``external_data`` and ``file_name`` for the result's form.
     """
 
     recipe: tuple[str, ...]
@@ -232,6 +244,7 @@ class ExportRequest:
 class ExportOffer:
     """What an exporter answers when it is asked for a checkpoint whose config.json is here, before weights are fetched.
 
+    ``cost_seconds`` is about how long it would take; the available exporter of the lowest cost is taken.
     ``reason`` says why it is not available, naming the key of the config or the missing package, and ``remedy`` what to do.
     ``covers`` are the steps after ``export`` that it does itself.
     """
@@ -256,6 +269,7 @@ class Step:
     version: str
     """Part of every key: a new one makes artifacts again."""
     summary: str
+    """What it does, in a few words, for listings."""
     run: str
     """Makes the file ``job.output`` from ``job.model`` or ``job.checkpoint``; may return ``{"note": ...}``."""
     needs: frozenset[str] = frozenset()
@@ -293,8 +307,9 @@ class Step:
 class SessionOptions:
     """How a device opens an artifact.
 
-    ``batch_size`` is the rows the user asked for; None leaves them to the device. ``selector`` is what followed the device's
-    name (``sdaa:1``); ``threads`` None means what the process may use; ``extra`` holds a device's own options by name.
+    ``precision`` is what it computes in. ``batch_size`` is the rows the user asked for; None leaves them to the device. ``max_length`` is
+    the longest row in tokens. ``selector`` is what followed the device's name (``sdaa:1``); ``threads`` None means what the process may
+    use; ``extra`` holds a device's own options by name.
     """
 
     precision: Precision
@@ -350,16 +365,24 @@ class Device(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What ``--target`` takes: small letters, digits, ``.``, ``_`` and ``-``."""
+        ...
 
     @property
-    def aliases(self) -> Sequence[str]: ...
+    def aliases(self) -> Sequence[str]:
+        """Other spellings of ``name``."""
+        ...
 
     @property
-    def priority(self) -> int: ...
+    def priority(self) -> int:
+        """Where it stands in the choice of a default device: the cpu has 0, cards have more."""
+        ...
 
     @property
-    def precisions(self) -> Mapping[Precision, PrecisionInfo]: ...
+    def precisions(self) -> Mapping[Precision, PrecisionInfo]:
+        """What it can run in on this machine, the default first."""
+        ...
 
     @property
     def options(self) -> Sequence[Option]:
@@ -392,7 +415,7 @@ class CommandOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheFolder:
-    """A folder below ZOO_HOME in which a plugin keeps what can be made again; ``zoo cache`` shows and empties it."""
+    """A folder below ZOO_HOME, called ``name``, in which a plugin keeps what can be made again; ``zoo cache`` shows and empties it."""
 
     name: str
     holds: str

@@ -31,6 +31,7 @@ class Comparison:
     """One target and shape in both. ``ratio`` is the second's pairs a second over the first's; ``low`` to ``high`` hold 95 % of it.
 
     They also hold what it would be if in both nothing had waited for a processor. ``waiting`` is the larger share of time spent so.
+    ``first`` and ``second`` are pairs a second, the medians over the rounds. ``verdict`` is on the second.
     """
 
     target: str

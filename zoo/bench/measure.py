@@ -37,7 +37,7 @@ ROWS, LENGTH = (1, 4, 8, 16), 512
 
 @dataclass(frozen=True, order=True)
 class Shape:
-    """A batch: rows, and tokens in each."""
+    """A batch: ``rows``, and ``length`` tokens in each."""
 
     rows: int
     length: int

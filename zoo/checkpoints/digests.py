@@ -37,7 +37,7 @@ class Digests:
         self._known: dict[str, list[object]] = _read(memo)
 
     def of(self, path: Path, *, fresh: bool = False) -> str:
-        """The file's sha256; ``fresh`` reads the file whatever is remembered. Raises OSError."""
+        """The file's sha256, 64 hexadecimal digits; ``fresh`` reads the file whatever is remembered. Raises OSError."""
         path = resolved(path)
         stamp = _stamp(path)
         known = self._known.get(str(path))

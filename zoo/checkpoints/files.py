@@ -69,7 +69,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def float32_bytes(folder: Path) -> int:
-    """Bytes the checkpoint's weights take in float32."""
+    """Bytes the checkpoint's weights take in float32. Raises ZooError if there are none, or if a shard is missing."""
     total = 0
     for path in weight_files(folder):
         total += 4 * _elements(path) if path.suffix == ".safetensors" else path.stat().st_size
@@ -86,7 +86,10 @@ def model_files(model: Path) -> list[Path]:
 
 
 def fingerprint(model: Path, digests: Digests) -> str:
-    """sha256 over a model file and its weights, whatever form it has: an ONNX graph with its external data, or any other file."""
+    """sha256 (64 hexadecimal digits) over a model file and its weights: an ONNX graph with its external data, or any other file.
+
+    Raises InputError if the graph is damaged or lacks a file of its weights.
+    """
     files = model_files(model) if model.suffix == ".onnx" else [model]
     digest = hashlib.sha256(digests.of(model).encode())
     for path in files[1:]:

@@ -30,7 +30,16 @@ DEFAULT_PAD = 1
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What config.json says of a model. A key that is null counts as absent; exporters read the keys of their families themselves."""
+    """What config.json says of a model, under transformers' own names.
+
+    A key that is null counts as absent; exporters read the keys of their families themselves.
+
+    ``model_type`` is the family, ``tokenizer_class`` transformers' class of the tokenizer. ``vocab_size`` counts tokens, ``pad_token_id``
+    is the one that fills rows, and ``max_position_embeddings`` counts rows of the table of positions, of which a family may leave some
+    unused (``position_limit``). ``hidden_size`` is the width of a token; ``num_attention_heads``, ``num_key_value_heads`` and ``head_dim``
+    describe attention, ``local_attention`` how many tokens it sees in layers with a window. ``num_labels`` and ``id2label`` tell how many
+    outputs a classifier has.
+    """
 
     model_type: str | None = None
     architectures: list[str] | None = None

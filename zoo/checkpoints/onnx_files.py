@@ -50,7 +50,10 @@ class OnnxFile:
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Raises InputError if it is not an ONNX file, or if it names weights outside its own folder."""
+    """What an ONNX file says of itself: inputs, operators, types, external data. No tensor is decoded.
+
+    Raises InputError if it is not an ONNX file, or if it names weights outside its own folder.
+    """
     found = OnnxFile(path)
     try:
         with path.open("rb") as handle:

@@ -42,7 +42,11 @@ Shown = Callable[[Iterator[Scored], Collection], Iterator[Scored]]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """What to evaluate on, and how. ``output`` None is ``zoo-results/MODEL/DATASET``."""
+    """What to evaluate on (``data``), and how. ``output`` None is ``zoo-results/MODEL/DATASET``.
+
+    ``long_doc`` is what becomes of a passage that is longer than the model reads: cut (``truncate``), or scored in pieces whose best
+    (``max``) or mean score (``mean``) counts.
+    """
 
     data: DataRequest = field(default_factory=DataRequest)
     output: Path | None = None
@@ -57,7 +61,10 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A finished evaluation. ``report`` is the content of report.json; ``files`` are those that were written, below ``output``."""
+    """A finished evaluation. ``report`` is the content of report.json; ``files`` are those that were written, below ``output``.
+
+    ``results`` has the metrics of each language, ``timing`` the seconds of each stage, ``stats`` counts of pairs, batches and tokens.
+    """
 
     output: Path
     results: Sequence[Result]
@@ -70,7 +77,7 @@ class Evaluation:
 
     @property
     def ndcg_at_10(self) -> float:
-        """The mean over the languages."""
+        """nDCG@10, the mean over the languages, as trec_eval computes it."""
         return overall(self.results)
 
 

@@ -45,12 +45,17 @@ class Job:
     target: Path
     reference: Path
     kind: Literal["run", "reference", "prove"] = "run"
+    """Whether the step makes its file, records what its source gives, or compares its file with that."""
     function: str = ""
     model: Path | None = None
     checkpoint: Path | None = None
+    """Folder of the checkpoint; None if a recipe starts from a file."""
     task: str = "text-classification"
+    """The architecture's ``task``: the head to produce, in optimum's words."""
     head: dict[str, Any] = field(default_factory=dict)
+    """What the architecture's options decide of the graph; see ``zoo.api.Head``."""
     options: dict[str, str | int | bool] = field(default_factory=dict)
+    """Those of ``ExportRequest.options``."""
     covered: list[str] = field(default_factory=list)
     """Steps after the export that the exporter does itself."""
     following: list[str] = field(default_factory=list)
@@ -64,6 +69,7 @@ class Job:
         return self.target / str(self.options.get("file_name", "model.onnx"))
 
     def to_json(self) -> str:
+        """What the child process is given on its command line."""
         return json.dumps(asdict(self), default=str)
 
 

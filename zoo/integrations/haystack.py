@@ -48,6 +48,7 @@ class ZooRanker:
         self._reranker: Reranker | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """The component as Haystack writes it into a pipeline file: the settings, and no open model."""
         made: dict[str, Any] = default_to_dict(
             self,
             model=self.model,
@@ -62,6 +63,7 @@ class ZooRanker:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ZooRanker:
+        """The component that ``to_dict`` described. The model is opened by ``warm_up`` or the first ``run``."""
         made: ZooRanker = default_from_dict(cls, data)
         return made
 
@@ -91,7 +93,10 @@ class ZooRanker:
         scale_score: bool | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, list[Document]]:
-        """The best of ``documents``, as new objects with their scores; of those with one id the first counts."""
+        """The best of ``documents``, as new objects with their scores; of those with one id the first counts.
+
+        Raises ZooError, and ValueError for a ``top_k`` below 1.
+        """
         most = self.top_k if top_k is None else _positive(top_k)
         scaled = self.scale_score if scale_score is None else scale_score
         threshold = self.score_threshold if score_threshold is None else score_threshold
@@ -114,7 +119,7 @@ class ZooRanker:
         scale_score: bool | None = None,
         score_threshold: float | None = None,
     ) -> dict[str, list[Document]]:
-        """``run`` in a thread."""
+        """``run`` in a thread. Raises what ``run`` raises."""
         return await asyncio.to_thread(self.run, query, documents, top_k, scale_score, score_threshold)
 
     def _text(self, document: Document) -> str:

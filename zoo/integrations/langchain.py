@@ -27,6 +27,7 @@ class ZooCrossEncoder(BaseCrossEncoder):
         self.reranker = opened(reranker, settings)
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
+        """A logit for each pair of query and text, in order. Raises ZooError."""
         return [float(logit) for logit in self.reranker.score(text_pairs)]
 
 
@@ -52,6 +53,7 @@ class ZooReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
+        """The best ``top_n`` of ``documents`` as copies, the most relevant first; ``callbacks`` are not called. Raises ZooError."""
         texts = [document.page_content for document in documents]
         return [
             documents[found.index].model_copy(

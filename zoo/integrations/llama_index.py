@@ -25,7 +25,8 @@ dispatcher = get_dispatcher(__name__)
 class ZooRerank(BaseNodePostprocessor):
     """Keeps the best ``top_n`` nodes, ordered by their logits, with scores on the scale ``scores``.
 
-    ``settings`` are those of ``Reranker.open``. Raises ValueError if there is no query.
+    ``model`` is the name of the model, for events and logs; ``keep_retrieval_score`` keeps the score that a node came with in its metadata
+    ``retrieval_score``. ``settings`` are those of ``Reranker.open``. Raises ValueError if there is no query.
     """
 
     model: str = Field(description="Name of the model.")
@@ -51,6 +52,7 @@ class ZooRerank(BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
+        """The name under which LlamaIndex stores the class."""
         return "ZooRerank"
 
     def _postprocess_nodes(

@@ -61,7 +61,10 @@ class ZooCrossEncoder:
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> NDArray[np.float32]:
-        """float32 logits of shape (n,), one for each query in ``inputs1`` with the document at the same place in ``inputs2``."""
+        """float32 logits of shape (n,), one for each query in ``inputs1`` with the document at the same place in ``inputs2``.
+
+        Raises ZooError.
+        """
         pairs = zip(self._queries(inputs1), _texts(inputs2), strict=True)
         return self.reranker.score(Pair(query, passage, instruction) for (query, instruction), passage in pairs)
 

@@ -25,6 +25,7 @@ class ZooReranker(pt.Transformer):
         self.text_field = text_field
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """``inp`` with new ``score`` (a logit) and ``rank``. Raises ZooError; PyTerrier raises for columns that are missing."""
         pt.validate.result_frame(inp, extra_columns=["query", self.text_field])
         pairs = (Pair(query, text) for query, text in zip(inp["query"], inp[self.text_field], strict=True))
         scored = inp.drop(columns="rank", errors="ignore").assign(score=self.reranker.score(pairs).astype(float))

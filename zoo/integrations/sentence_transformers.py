@@ -21,7 +21,9 @@ Activation = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class CrossEncoder:
-    """``settings`` are those of ``Reranker.open``, ``device`` and ``max_length`` among them.
+    """The calls of ``sentence_transformers.CrossEncoder`` that rerank, answered by a ``Reranker``.
+
+    ``settings`` are those of ``Reranker.open``, ``device`` and ``max_length`` among them.
 
     ``activation_fn`` maps logits, a float32 array, to scores. None is the sigmoid or, if the checkpoint's config.json says so as
     sentence-transformers writes it, the logits as they are.
@@ -40,7 +42,7 @@ class CrossEncoder:
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
     ) -> Any:
-        """float32 scores of shape (n,) in the order of ``inputs``, pairs of texts; one number for a single pair.
+        """float32 scores of shape (n,) in the order of ``inputs``, pairs of texts; one number for a single pair. Raises ZooError.
 
         ``batch_size`` and ``show_progress_bar`` are accepted and do nothing: batches are those that the reranker was opened with.
         """
@@ -59,7 +61,10 @@ class CrossEncoder:
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
     ) -> list[dict[str, Any]]:
-        """``{"corpus_id", "score", "text"}`` of the best documents by falling logit; ``text`` only with ``return_documents``."""
+        """``{"corpus_id", "score", "text"}`` of the best documents by falling logit; ``text`` only with ``return_documents``.
+
+        Raises ZooError.
+        """
         ranked = self.reranker.rank(query, documents, top_k) if documents else []
         logits = np.asarray([found.score for found in ranked], dtype=np.float32)
         scores = (activation_fn or self.activation_fn)(logits).tolist()

@@ -24,6 +24,9 @@ def opened(reranker: Reranker | str, settings: Mapping[str, Any] | None = None) 
 def best(
     reranker: Reranker, query: str, texts: Sequence[str], top_n: int | None, threshold: float | None, scores: Scale
 ) -> list[Ranked]:
-    """The texts by falling logit, at most ``top_n``; ``threshold`` leaves out those whose score, on the scale asked for, is below it."""
+    """The texts by falling logit, at most ``top_n``; ``threshold`` leaves out those whose score, on the scale asked for, is below it.
+
+    Raises ZooError.
+    """
     ranked = reranker.rank(query, texts, top_n, scores=scores) if texts else []
     return [found for found in ranked if threshold is None or found.score >= threshold]

@@ -39,7 +39,10 @@ BINARY: tuple[Form, ...] = ("parquet", "arrow")
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """One file to score. ``name`` is its path below the folder or the glob that it was found by, with forward slashes."""
+    """One file to score. ``name`` is its path below the folder or the glob that it was found by, with forward slashes.
+
+    ``form`` is what its rows are written as, and ``packing`` how the file is compressed; empty if it is not.
+    """
 
     path: Path
     name: str

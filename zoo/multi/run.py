@@ -34,7 +34,11 @@ STATE = ".zoo"
 
 @dataclass(frozen=True, kw_only=True)
 class MultiRequest:
-    """Where results go and what they look like. ``top_k`` None keeps all rows; ``batch_size`` None leaves rows to the device."""
+    """Where results go and what they look like.
+
+    ``output`` is the folder of the results and ``form`` what they are written as; ``columns`` names the columns of the input if they have
+    unusual names. ``top_k`` None keeps all rows; ``batch_size`` None leaves rows to the device.
+    """
 
     output: Path
     form: OutputForm = "jsonl"
@@ -47,7 +51,11 @@ class MultiRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """One file: ``kept`` was complete before this run. ``error`` says why it failed."""
+    """One file, by its ``name`` below the input folder.
+
+    Its ``status`` is ``kept`` if it was complete before this run, and ``error`` says why it failed. ``output`` is the path of the result
+    below the output folder, ``pairs`` how many were scored, ``seconds`` how long that took.
+    """
 
     name: str
     status: Literal["scored", "kept", "failed"]
@@ -70,6 +78,7 @@ class MultiResult:
 
     @property
     def failed(self) -> list[FileResult]:
+        """The files that could not be read, scored or written."""
         return [file for file in self.files if file.status == "failed"]
 
 

@@ -44,7 +44,9 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Nodes that were checked, and how the model is opened on them."""
+    """Nodes that were checked (``nodes``), how the model is opened on them (``opening``), and how many actors with what share of a node
+    do that (``placement``).
+    """
 
     opening: Opening
     placement: Placement

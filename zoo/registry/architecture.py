@@ -46,6 +46,7 @@ class Architecture:
     """
 
     requires: ClassVar[Requirements] = Requirements()
+    """Files, weights and session that it needs; known before a checkpoint is fetched."""
     options: ClassVar[Sequence[Option]] = ()
     """What a card's ``[options]`` and ``--model-option`` take."""
     task: str = "text-classification"

@@ -56,7 +56,7 @@ class Processes:
 
     @classmethod
     def workers(cls, opener: Opener, artifact: Artifact, options: SessionOptions, count: int) -> Processes:
-        """``count`` workers on shares of this process's threads and CPUs."""
+        """``count`` workers on shares of this process's threads and CPUs. Raises ZooError if there are fewer threads than workers."""
         threads = options.threads or usable_threads()
         if count > threads:
             raise ZooError(
@@ -81,9 +81,11 @@ class Processes:
         return max((each for each in seconds if each is not None), default=None)
 
     def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        """Start a batch in the process that has the fewest; see ``zoo.api.Session``. Raises ZooError if that has died."""
         return min(self._children, key=lambda child: child.busy).submit(inputs, outputs)
 
     def close(self) -> None:
+        """End all processes, at the same time. May be called twice."""
         self._closed = True
         _end(self._children)
 

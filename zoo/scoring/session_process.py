@@ -47,9 +47,11 @@ OPENING_SECONDS = 2.0
 class ChildSettings:
     """How a session is opened in a process of its own.
 
-    ``name`` is what messages call it. ``environment`` is added to the process's environment variables. ``hint`` is the end of the
-    message if it dies or hangs, and ``slow_hint`` comes after it if it hangs. ``closing_seconds`` is how long it may take to end after
-    it was told to. A session that is open and has not answered any batch for ``answer_seconds`` counts as lost; None waits for ever.
+    ``name`` is what messages call it. ``opener`` is called in the process with ``artifact`` and ``options`` and gives the session; it is
+    sent there by its name. ``cpus`` are those that the process is bound to, all if it is empty. ``environment`` is added to the process's
+    environment variables. ``hint`` is the end of the message if it dies or hangs, and ``slow_hint`` comes after it if it hangs.
+    ``closing_seconds`` is how long it may take to end after it was told to. A session that is open and has not answered any batch for
+    ``answer_seconds`` counts as lost; None waits for ever.
     """
 
     name: str
@@ -72,7 +74,9 @@ class SessionProcess:
     """
 
     input_names: Sequence[str]
+    """Those of the session there; set by ``wait_until_open``, as ``shape_rule`` is."""
     shape_rule: ShapeRule
+    """The batches that the session there wants."""
 
     def __init__(self, settings: ChildSettings) -> None:
         self.name = settings.name
@@ -112,6 +116,7 @@ class SessionProcess:
 
     @property
     def process_id(self) -> int:
+        """The system's number of the process."""
         return self._process.pid
 
     @property
@@ -127,6 +132,7 @@ class SessionProcess:
         return seconds
 
     def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        """Start a batch there; see ``zoo.api.Session``. Raises ZooError if the session is closed or the process has died."""
         if self._closed:
             raise ZooError("this session is closed")
         return self._ask(("batch", dict(inputs), outputs))
@@ -153,6 +159,7 @@ class SessionProcess:
         self._socket.close()
 
     def close(self) -> None:
+        """End the process and wait for it. May be called twice."""
         self.stop()
         self.wait()
 

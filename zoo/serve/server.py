@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
             raise self.fatal
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; uvicorn calls it. The log then has the address."""
         # Logged from here on, when a signal begins the drain, and not before: whoever reads it may send one.
         logger.info(
             "listening on %s, opening %s", self.address, ", ".join(each.name for each in self.service.models.all)
@@ -131,6 +132,6 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """``http://127.0.0.1:8000``"""
+    """The address of a listening socket as a URL: ``http://127.0.0.1:8000``."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -12,7 +12,13 @@ LEAST_QUEUED_TOKENS = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class ServeSettings:
-    """Limits and addresses. Times are in seconds, sizes in bytes."""
+    """Limits and addresses. Times are in seconds, sizes in bytes.
+
+    ``host`` and ``port`` are what the server listens on. ``max_body`` is the size of a request's body. A client has ``header_timeout`` to
+    send the head of a request and ``body_timeout`` for its body. ``long_doc`` is that of ``zoo.evaluation.EvaluationRequest``.
+    ``cors_origins`` are the origins whose pages may ask, ``*`` all; ``access_log`` writes a line of JSON for each request to stdout;
+    ``otlp_endpoint`` is where spans are sent, None to nowhere.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -110,6 +110,7 @@ class ArchitectureContract(Contract):
 
     @pytest.fixture
     def architecture(self, card: ModelCard, checkpoint: Checkpoint) -> Iterator[Architecture]:
+        """The architecture under test, opened on ``checkpoint``; closed after the test."""
         made = self.make(card, checkpoint)
         yield made
         made.close()
@@ -126,6 +127,7 @@ class ArchitectureContract(Contract):
 
     @property
     def requirements(self) -> Any:
+        """What it requires; see ``zoo.api.Requirements``."""
         return getattr(self.factory, "requires", Architecture.requires)
 
     def make(
@@ -138,6 +140,7 @@ class ArchitectureContract(Contract):
         return factory(card, checkpoint, max_length=limit, query_max_length=limit, options=chosen)
 
     def toy_session(self, architecture: Architecture, rule: ShapeRule | None = None) -> Session:
+        """A session that computes a number of every id and its place, in the batches of ``rule``."""
         if not self.requirements.session:
             return NoSession()
         features = encoded(architecture, PAIRS[:1]).rows[0].features

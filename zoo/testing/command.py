@@ -42,6 +42,7 @@ class CommandContract(Contract):
 
     @pytest.fixture
     def plugin(self) -> object:
+        """The module or object that implements ``zoo_commands``: override it. Raises TypeError."""
         raise TypeError("give CommandContract a fixture 'plugin': the module or object that implements zoo_commands")
 
     @pytest.fixture

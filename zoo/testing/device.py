@@ -68,6 +68,7 @@ class DeviceContract(Contract):
 
     @pytest.fixture
     def device(self) -> Device:
+        """The device under test: override it. Raises TypeError."""
         raise TypeError("give DeviceContract a fixture 'device'")
 
     @pytest.fixture
@@ -91,6 +92,7 @@ class DeviceContract(Contract):
 
     @pytest.fixture
     def session(self, device: Device, model: Path) -> Iterator[Session]:
+        """A session on ``model``; closed after the test."""
         session = within(self.deadline, "open", lambda: self.open(device, model))
         yield session
         within(self.deadline, "close", session.close)

@@ -57,6 +57,7 @@ class MetricContract(Contract):
 
     @pytest.fixture
     def metric(self) -> object:
+        """The module or object that implements ``evaluate``: override it. Raises TypeError."""
         raise TypeError("give MetricContract a fixture 'metric': the module or object that implements evaluate")
 
     @pytest.fixture

@@ -46,6 +46,7 @@ class StepContract(Contract):
 
     @pytest.fixture
     def step(self) -> Step:
+        """The step under test: override it. Raises TypeError."""
         raise TypeError("give StepContract a fixture 'step'")
 
     @pytest.fixture
@@ -65,6 +66,7 @@ class StepContract(Contract):
         return write_toy(folder / "toy.onnx", seed=8)
 
     def known(self, step: Step) -> Steps:
+        """The steps that installed plugins offer, ``others``, and the one under test."""
         offered = dict(Catalogue.installed().steps)
         own = {each.name: Offered(each, PluginRecord("under test")) for each in (*self.others, step)}
         return Steps({**offered, **own})

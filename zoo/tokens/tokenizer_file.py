@@ -116,7 +116,11 @@ class TokenizerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class CheckpointTokenizer:
-    """``tokenizer`` neither truncates nor pads. ``unknown_id`` stands for what its vocabulary does not know; None if there is nothing."""
+    """A checkpoint's tokenizer, with what its other files say of it.
+
+    ``tokenizer`` neither truncates nor pads. ``unknown_id`` stands for what its vocabulary does not know; None if there is nothing.
+    ``path`` is tokenizer.json, ``settings`` tokenizer_config.json and its relatives, ``config`` config.json.
+    """
 
     path: Path
     tokenizer: Tokenizer
@@ -143,6 +147,7 @@ class CheckpointTokenizer:
 
     @property
     def truncates_left(self) -> bool:
+        """Whether texts are cut at their beginning, as the settings say."""
         return self.settings.truncation_side == "left"
 
     def pad_id(self, default: int | None = None) -> int:
@@ -175,7 +180,10 @@ class CheckpointTokenizer:
 
 @contextmanager
 def tokenizer_faults(path: Path, problem: str = "fails on a text") -> Iterator[None]:
-    """Whatever the tokenizers package raises becomes an InputError: it raises bare Exception, and Rust's panics are BaseException."""
+    """Inside the block, whatever the tokenizers package raises becomes an InputError that names ``path``.
+
+    It raises bare Exception, and Rust's panics are BaseException. Raises InputError.
+    """
     try:
         yield
     except (ZooError, KeyboardInterrupt, SystemExit, GeneratorExit):
