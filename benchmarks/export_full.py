@@ -1,10 +1,10 @@
-"""From a checkpoint to running scores: zoo's default path beside the vendor's recipe. Wall time and peak memory of each.
+"""From a checkpoint to running scores: zoo's default path beside Tecorigin's recipe. Wall time and peak memory of each.
 
-    python benchmarks/export_full.py CHECKPOINT [--only zoo|vendor] [--json]
+    python benchmarks/export_full.py CHECKPOINT [--only zoo|tecorigin] [--json]
 
 CHECKPOINT is a folder of bge-reranker-v2-m3's shape with weights (2.27 GB). Both start from nothing: an empty cache, an empty folder.
-The vendor's recipe is optimum-cli with the options of the vendor's page; it needs 17 GB of memory at full size, and says nothing if
-it is killed for that. Peak memory is that of the largest process, as the system counts it (ru_maxrss). The vendor's recipe
+Tecorigin's recipe is optimum-cli with the options of Tecorigin's page; it needs 17 GB of memory at full size, and says nothing if
+it is killed for that. Peak memory is that of the largest process, as the system counts it (ru_maxrss). Tecorigin's recipe
 needs the export extra.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from machine import installed
 
-VENDOR = [
+TECORIGIN = [
     *("--task", "text-classification", "--framework", "pt"),
     *("--batch_size", "1", "--sequence_length", "8192", "--monolith", "--optimize", "O1"),
 ]
@@ -61,28 +61,28 @@ def zoo_path(checkpoint: Path, scratch: Path) -> list[dict[str, object]]:
     return rows
 
 
-def vendor_path(checkpoint: Path, scratch: Path) -> list[dict[str, object]]:
-    """The vendor's export; simplifying and running come on top."""
+def tecorigin_path(checkpoint: Path, scratch: Path) -> list[dict[str, object]]:
+    """Tecorigin's export; simplifying and running come on top."""
     optimum = shutil.which("optimum-cli", path=str(Path(sys.executable).parent)) or shutil.which("optimum-cli")
     if optimum is None:
         sys.exit("optimum-cli is not installed: pip install 'zoo-runner[export]'")
-    command = [optimum, "export", "onnx", "--model", str(checkpoint), str(scratch / "vendor"), *VENDOR]
-    return [measured("vendor's recipe, export alone", command, dict(os.environ))]
+    command = [optimum, "export", "onnx", "--model", str(checkpoint), str(scratch / "tecorigin"), *TECORIGIN]
+    return [measured("Tecorigin's recipe, export alone", command, dict(os.environ))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--only", choices=["zoo", "vendor"])
+    parser.add_argument("--only", choices=["zoo", "tecorigin"])
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     arguments = parser.parse_args()
     checkpoint = arguments.checkpoint.resolve()
     rows = []
     with tempfile.TemporaryDirectory(prefix="export-full-") as scratch:
-        if arguments.only != "vendor":
+        if arguments.only != "tecorigin":
             rows += zoo_path(checkpoint, Path(scratch))
         if arguments.only != "zoo":
-            rows += vendor_path(checkpoint, Path(scratch))
+            rows += tecorigin_path(checkpoint, Path(scratch))
     settings = {
         "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -1,4 +1,4 @@
-"""What a shared beginning saves: the candidates of one query scored with the beginning computed once, and with every prompt whole.
+"""What a shared prefix saves: the candidates of one query scored with the prefix computed once, and with every prompt whole.
 
     python benchmarks/shared_prefix.py [--layers 8] [--width 1024] [--rows 20] [--prefix 100] [--document 128] [--rounds 5]
 

@@ -76,7 +76,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _threads_of_others() -> None:
-    """Threads of fixtures that many tests share, and of hung cards that other tests left, are nobody's fault later."""
+    """A test that looks for threads it has left does not count those that ran before it: of shared fixtures, or of hung cards."""
     fakes.threads_before = frozenset(threading.enumerate())
 
 

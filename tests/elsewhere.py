@@ -1,4 +1,4 @@
-"""A system that has not what Linux alone has: simulated in processes of their own, those that they start included."""
+"""A simulated system without the calls that only Linux has, in processes of its own and those that they start."""
 
 from __future__ import annotations
 

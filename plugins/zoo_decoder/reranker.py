@@ -58,8 +58,8 @@ OPTIONS = (
 class Decoder(Architecture):
     """Qwen2, Qwen3, Gemma and their like.
 
-    Rows are padded on the right: with a causal mask nobody sees the padding, and the graph reads the score at each row's last token.
-    Of a language model's head it multiplies only the tokens that the score needs.
+    Rows are padded on the right: with a causal mask no token attends to the padding, and the graph reads the score at each row's last
+    token. Of a language model's head it multiplies only the tokens that the score needs.
     """
 
     options: ClassVar[Sequence[Option]] = OPTIONS
@@ -153,16 +153,16 @@ class Decoder(Architecture):
                 self._common = base[: common_length(base, self._common)] if self._common is not None else base
                 common = self._common
             if len(rows) == 1 and not seen:
-                continue  # nothing is known yet of what other prompts begin with
-            beginning = base if len(rows) > 1 else common
-            count = min(_shared_with(beginning, prompts[row]) for row in rows)
+                continue  # no other prompt has been seen that it could share a prefix with
+            prefix = base if len(rows) > 1 else common
+            count = min(_shared_with(prefix, prompts[row]) for row in rows)
             if count >= LEAST:
                 for row in rows:
                     shared[row] = count
         return shared
 
 
-def _shared_with(beginning: Sequence[int], prompt: Prompt) -> int:
+def _shared_with(prefix: Sequence[int], prompt: Prompt) -> int:
     """Tokens that a prompt begins with in common, at most all but its last."""
     ids = prompt.encoding.features["input_ids"]
-    return min(common_length(list(ids), list(beginning)), len(ids) - 1)
+    return min(common_length(list(ids), list(prefix)), len(ids) - 1)

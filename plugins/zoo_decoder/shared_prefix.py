@@ -1,8 +1,8 @@
 """The tokens that many prompts begin with are computed once: their keys and values are the past of the rows that go on after them.
 
 The graph takes ``past_keys_N`` and ``past_values_N``, (1, key heads, P, size) with P >= 0, for each layer N, and gives ``new_keys_N`` and
-``new_values_N`` of its own tokens. Because attention is causal, a past's first tokens are the past of a shorter beginning: the longest
-beginning that is known is taken, cut, or carried on.
+``new_values_N`` of its own tokens. Because attention is causal, the first tokens of a past are the past of a shorter prefix: the longest
+known past is taken, and is cut or continued.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 PAST, NEW = "past_", "new_"
 LEAST = 16
-"""Tokens below which a beginning is not computed apart: another call of the device costs more."""
+"""A shorter prefix is not computed by itself: another call of the device costs more than that saves."""
 MEMORY = 256 << 20
-"""Bytes of pasts that are kept: ten beginnings of 100 tokens of a model of 0.6 B parameters."""
+"""Bytes of pasts that are kept: ten prefixes of 100 tokens of a model of 0.6 B parameters."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PastShape:
 
 
 class SharedPrefixes:
-    """Runs batches with the beginnings of their rows as pasts, and remembers these. Several threads may use it."""
+    """Runs batches with the prefixes of their rows as pasts, and keeps recent pasts. Several threads may use it."""
 
     def __init__(self, shape: PastShape) -> None:
         self._shape = shape

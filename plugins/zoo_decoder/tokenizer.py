@@ -51,7 +51,7 @@ class PromptTokenizer:
         self._encoder = PrefixEncoder.of(loaded.tokenizer)
         self._fixed = functools.lru_cache(maxsize=REMEMBERED)(self._ids_of)
         self.padding: Mapping[str, int] = {"input_ids": loaded.pad_id(0)}
-        self._room("")  # said now rather than at the first pair
+        self._room("")  # an error now is better than one at the first pair
 
     def token_id(self, text: str) -> int:
         """The id of a token by its text. Raises ZooError if the text is several tokens, or none."""

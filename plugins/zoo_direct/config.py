@@ -11,9 +11,10 @@ INERT = frozenset({
     # what the file is, and who wrote it
     "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "name_or_path", "finetuning_task", "tokenizer_class",
     "task_specific_params", "problem_type", "license", "sentence_transformers", "sbert_ce_default_activation_function",
-    # labels: the classifier's own shape decides; tied embeddings: only the head of a language model is, and its family reads this
+    # labels: the shape of the classifier's weights tells how many; tied embeddings concern the head of a language model alone, and its
+    # family reads that key
     "id2label", "label2id", "num_labels", "tie_word_embeddings",
-    # training, and how the arithmetic is carried out rather than what it is
+    # training; settings that change how results are computed, and not the results
     "initializer_range", "initializer_cutoff_factor", "gradient_checkpointing", "use_cache", "output_past", "torchscript", "use_bfloat16",
     "attn_implementation", "chunk_size_feed_forward", "tf_legacy_loss", "tie_weights_", "keys_to_ignore_at_inference",
     # what forward returns beside the logits
@@ -33,7 +34,7 @@ ACTIVATIONS: Mapping[str, str] = {
 """transformers' names of activations (``ACT2FN``), with the function each one is."""
 MOST_LAYERS = 10_000
 LARGEST_NUMBER = 1e18
-"""Far from what float32 holds, and far from any epsilon or base of frequencies that is meant."""
+"""A larger number in a config.json is a mistake: epsilons are near 1e-6, bases of frequencies up to 1e7. float32 holds 3e38."""
 _ABSENT: Any = object()
 
 

@@ -13,7 +13,7 @@ from zoo_direct.onnxruntime_form import OnnxRuntimeForm
 
 
 class Int8Form(OnnxRuntimeForm):
-    """What both kinds of product have in common: they read a matrix as a whole, and none by head."""
+    """What both kinds of product have in common: they read a matrix as a whole, and cannot read the part of a single head."""
 
     graph: Int8Graph
 
@@ -21,7 +21,7 @@ class Int8Form(OnnxRuntimeForm):
         return self.linear(table, linear)
 
     def first_attention(self, x: str, parts: Sequence[Linear], heads: int) -> tuple[str, str]:
-        """With keys and values of all tokens: the shorter way reads their matrices by head."""
+        """Computes keys and values of all tokens. The form without 8 bits saves that, and has to read matrices by head for it."""
         query, key, value = parts
         size, first = query.out // heads, self.first_token(x)
         q, k, v = (

@@ -87,7 +87,7 @@ def reference(job: Job) -> dict[str, Any]:
     """The logits that the graph must give, by the independent forward pass in numpy."""
     assert job.checkpoint
     assert job.model
-    # A decoder also takes keys and values of a shared beginning, which are not text.
+    # A decoder also takes keys and values of a shared prefix, which are not text.
     names = [name for name in read_onnx(job.model).inputs if name in probes.FEATURES]
     batches = probes.of_checkpoint(job.checkpoint, names)
     logits = proof.expected(job.checkpoint, batches, _head(job.head))
@@ -100,8 +100,9 @@ def evaluate(job: Job, batches: Sequence[probes.Arrays]) -> list[probes.Arrays]:
     assert job.model
     import numpy as np
 
-    # A hundred tokens are computed once: threads that spin while they wait, and weights laid out anew, cost more than they gain. At full
-    # size this is 1.7 s of CPU in place of 3.0. MatMulNBits has another kernel for weights that are not laid out, so 8 bits keep theirs.
+    # A hundred tokens are computed once: to have threads spin while they wait, and to pack weights for products, costs more than it gains.
+    # At full size this is 1.7 s of CPU in place of 3.0. MatMulNBits has another kernel for weights that are not packed, so those of 8 bits
+    # are packed.
     settings = onnxruntime_settings(usable_threads(), pack=job.weights_folder is None, join_int8=False)
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = open_onnxruntime(job.model, settings, job.weights_folder)

@@ -27,7 +27,7 @@ def attend_nearby(form: Form, projections: Sequence[str], heads: int, size: int,
 
 
 def _far_or_padding(form: Form, reach: int) -> str:
-    """What hides keys out of reach and padding: (batch, 1, query, key)."""
+    """The mask of keys that are out of reach or padding, to be added to scores: (batch, 1, query, key)."""
     graph = form.graph
     place = form.numbers_up_to(form.length())
     across, down = (form.add("Unsqueeze", place, graph.integers(axis)) for axis in (0, 1))
@@ -85,7 +85,7 @@ class _Blocks:
         return self.form.add("Transpose", x, perm=[0, 1, 3, 2, 4])
 
     def _outside(self) -> str:
-        """What hides keys out of reach and padding: (batch, block, 1, query, key)."""
+        """The mask of keys that are out of reach or padding, to be added to scores: (batch, block, 1, query, key)."""
         form, graph, block = self.form, self.form.graph, self.block
         mask = self._neighbours(
             self._padded(graph.input("attention_mask"), block, 2),

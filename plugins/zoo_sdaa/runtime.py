@@ -54,7 +54,7 @@ def load(generation: int) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise _missing(module, error) from error
-        except Exception as error:  # a shared library that does not load raises what it likes
+        except Exception as error:  # a shared library that cannot be loaded may raise any exception
             raise ZooError(f"the Python module '{module}' fails when it is imported: {_text(error)}") from error
 
 

@@ -149,7 +149,7 @@ def _mask(layout: Layout, reach: int | None) -> torch.Tensor | None:
         seen = seen & ((place[:, None] - place).abs() <= reach)
         seen = (
             seen | (place >= layout.borders.diff()[:, None])[:, None, :, None]
-        )  # what pads may see all, or it would be NaN
+        )  # a padding token may see all: a softmax over nothing would be NaN
     return seen
 
 
@@ -175,7 +175,7 @@ def choose_attention(
                 warnings.simplefilter("ignore")
                 form = FORMS[name]()
                 worst = _trial(form, heads, size, reach, dtype, device)
-        except Exception as error:  # a kernel that is missing or refuses raises what it likes
+        except Exception as error:  # a kernel that is missing, or refuses the shape, may raise any exception
             reasons.append(f"{name}: {first_line(error)}")
             continue
         if worst <= TRIAL_TOLERANCE[dtype]:
@@ -201,7 +201,9 @@ def _trial(
         rows=len(TRIAL_LENGTHS),
         longest=longest,
     )
-    reach = None if reach is None else min(reach, 5)  # or no row of the trial would reach its edge
+    reach = (
+        None if reach is None else min(reach, 5)
+    )  # else no row of the trial is longer than a window, and windows are not tried
     right = _row_by_row(q, k, v, reach)
     worst = float((form(q, k, v, layout, reach).float() - right).abs().max())
     whole = right if reach is None else _row_by_row(q, k, v, None)

@@ -1,4 +1,4 @@
-"""Batches on their way through a device: to it, computed, back.
+"""Batches on a device: copied to it, computed, their logits copied back.
 
 On a card nothing waits for the host: a batch's arrays go through pinned memory on a stream of their own while the batch before is computed,
 and its logits come back the same way. The time a batch takes is read from events on the computing stream.
@@ -35,7 +35,7 @@ class Pending(Protocol):
 
 
 class Executor(Protocol):
-    """The way through one device. ``start`` is called from one thread, ``wait`` of what it gives from another."""
+    """Runs batches on one device. ``start`` is called from one thread, ``wait`` of what it gives from another."""
 
     in_flight: int
 

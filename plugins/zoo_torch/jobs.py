@@ -46,7 +46,7 @@ class Job:
         return {name: array[rows[0] : rows[1]] for name, array in self.inputs.items()}
 
     def take(self, rows: Rows, logits: NDArray[np.float32]) -> None:
-        """Results of ``rows``, shape (rows,). The last ones that were missing settle the future."""
+        """Results of ``rows``, shape (rows,). The future is complete when the last ones have come."""
         self._logits[rows[0] : rows[1], 0] = logits
         self._missing -= rows[1] - rows[0]
         if not self._missing:

@@ -63,7 +63,7 @@ class Weights:
                 f"the weight '{stored}' has shape {tuple(tensor.shape)}; by config.json it has {shape}. "
                 "Weights and config.json are not of the same model"
             )
-        # Moved first: a card changes the type faster than the host, and a checkpoint in half precision travels as it is.
+        # Moved first: a card changes the type faster than the host, and a checkpoint in half precision is copied as it is.
         return tensor.to(self._device).to(self._dtype)
 
     def left_over(self) -> list[str]:

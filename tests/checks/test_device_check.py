@@ -1,4 +1,4 @@
-"""The vendor's acceptance figures, and ``zoo verify``."""
+"""Tecorigin's acceptance figures, and ``zoo verify``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.export, pytest.mark.any_device]
 REPORT = Path("report.json")
 
 
-def test_the_output_error_is_the_vendors_formula() -> None:
+def test_the_output_error_is_tecorigins_formula() -> None:
     assert output_error([3.0, 0.0], [0.0, 4.0]) == pytest.approx(5 / 4)
     assert output_error([1.0, 2.0], [1.0, 2.0]) == 0.0
     out, ref = np.random.default_rng(0).normal(size=(2, 100, 1))
@@ -183,7 +183,7 @@ def test_verify_passes_a_device_that_computes_right_and_writes_a_report(verify: 
         assert pair["device"] == float(np.float16(pair["device"]))
 
 
-def test_verify_counts_samples_as_we_do_and_as_the_vendor_does(verify: Any, tmp_path: Path) -> None:
+def test_verify_counts_samples_as_we_do_and_as_tecorigin_does(verify: Any, tmp_path: Path) -> None:
     with fake_sdaa(tmp_path / "fake"):
         verify("--target", "sdaa", "--batch-size", 8)
     facts = json.loads(REPORT.read_text(encoding="utf-8"))["device"]

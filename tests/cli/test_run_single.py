@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.lowest, pytest.mark.any_device]
 MODEL = "zoo-reranker-tiny"
 
 FORMS = {
-    "vendor.txt": [repr([list(pair)]) for pair in PANDA],
+    "tecorigin.txt": [repr([list(pair)]) for pair in PANDA],
     "bare.txt": [repr(list(pair)) for pair in PANDA],
     "arrays.jsonl": [json.dumps(pair) for pair in PANDA],
     "objects.jsonl": [json.dumps({"query": query, "passage": passage, "id": 7}) for query, passage in PANDA],
@@ -32,7 +32,7 @@ def objects(stdout: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in stdout.splitlines()]
 
 
-def test_the_panda_demo_is_printed_in_the_vendors_form(zoo: Zoo) -> None:
+def test_the_panda_demo_is_printed_in_tecorigins_form(zoo: Zoo) -> None:
     result = zoo("run", MODEL, "--mode", "single")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -165,9 +165,9 @@ def test_the_batch_size_changes_no_score(zoo: Zoo, tmp_path: Path) -> None:
     assert batched == pytest.approx(one_by_one, abs=1e-5)  # float32 sums in another order
 
 
-def test_underscore_spellings_of_the_vendors_scripts_work(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+def test_underscore_spellings_of_tecorigins_scripts_work(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
-    path.write_text(FORMS["vendor.txt"][0], encoding="utf-8")
+    path.write_text(FORMS["tecorigin.txt"][0], encoding="utf-8")
     result = zoo(
         "run", MODEL, "--config_path", tiny, "--ckpt", tiny / "model.onnx", "--data_path", path, "--batch_size", 2,
         "--shape", 128, "--no_half", "--target", "onnx",

@@ -49,7 +49,7 @@ def data(tmp_path: Path) -> Path:
     return small.mldr(tmp_path)
 
 
-def test_the_closing_lines_are_the_vendors(zoo: Zoo, data: Path) -> None:
+def test_the_closing_lines_are_tecorigins(zoo: Zoo, data: Path) -> None:
     result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data)
     assert result.exit_code == 0, result.stderr
     summary, completed, computing, metric = result.stdout.splitlines()
@@ -109,7 +109,7 @@ def test_first_stage_and_reranked_stand_side_by_side(zoo: Zoo, data: Path) -> No
         assert word in result.stderr
 
 
-def test_quiet_leaves_the_vendors_lines_alone(zoo: Zoo, data: Path) -> None:
+def test_quiet_leaves_tecorigins_lines_alone(zoo: Zoo, data: Path) -> None:
     result = zoo("run", "zoo-reranker-tiny", "--mode", "valid", "--data-path", data, "-q")
     assert len(result.stdout.splitlines()) == 4
     assert "first stage" not in result.stderr

@@ -1,4 +1,4 @@
-"""Nothing earned is lost: the journal, and runs that are killed."""
+"""Scores that were computed are kept: the journal, and runs that are killed."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_every_step_is_proven_and_int8_scores_near_the_source(
     assert 0 < difference < 0.2 * np.abs(right).max(), "another precision, near the source"
 
 
-def test_the_vendors_recipe_into_a_folder_to_run_from(zoo: Zoo, xlmr: Path, tmp_path: Path) -> None:
+def test_tecorigins_recipe_into_a_folder_to_run_from(zoo: Zoo, xlmr: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "model"
     result = zoo(
         "export", "bge-reranker-v2-m3", "--config-path", xlmr, "--target", "cpu", "--offline", "--output", output,

@@ -60,7 +60,7 @@ def test_scores_do_not_depend_on_the_batch(
         assert run.score(pairs).tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
-def test_a_run_with_lanes_computes_several_batches_at_once(runs: dict[str, Reranker]) -> None:
+def test_a_run_with_parallel_batches_computes_several_at_once(runs: dict[str, Reranker]) -> None:
     assert runs["one"].session.shape_rule.parallel_batches == 1
     assert runs["parallel_batches"].session.shape_rule.parallel_batches == 3
 

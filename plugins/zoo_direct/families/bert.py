@@ -44,7 +44,7 @@ class Bert(Model):
     def write(self, form: Form) -> None:
         width, layers = self.layers.width, self.layers
         x = add_token_types(form, self.words.at(form, form.graph.input("input_ids")), self.types)
-        x = form.add("Add", x, self.positions.beginning(form))
+        x = form.add("Add", x, self.positions.first_rows(form))
         x = form.layer_norm(x, "bert.embeddings.LayerNorm", width, layers.epsilon)
         x = form.dense(layers.first_token(form, x), Linear("bert.pooler.dense", width, width))
         self.give_logits(form, form.activation("tanh", x), Linear("classifier", width, 1))

@@ -61,7 +61,7 @@ class DebertaV2(Model):
     types: Table | None
     layers: Layers
     parts: int
-    """How many products the scores are the sum of, if distances enter them: what they are scaled by."""
+    """Scores are the sum of so many products if distances enter them, and are scaled by that number."""
     relative: Relative | None
     convolution: Convolution | None
     head_activation: str
@@ -120,7 +120,7 @@ class DebertaV2(Model):
     def _embedded(self, form: Form) -> str:
         x = self.words.at(form, form.graph.input("input_ids"))
         if self.positions:
-            x = form.add("Add", x, self.positions.beginning(form))
+            x = form.add("Add", x, self.positions.first_rows(form))
         if self.types:
             x = add_token_types(form, x, self.types)
         if self.words.width != self.layers.width:
@@ -128,7 +128,7 @@ class DebertaV2(Model):
         return form.layer_norm(x, "deberta.embeddings.LayerNorm", self.layers.width, self.layers.epsilon)
 
     def _attention(self, form: Form, x: str, number: int, *, only_first: bool) -> str:
-        """Every token's mix of all tokens, or the first one's."""
+        """The attention's output for every token, or for the first one alone."""
         layers = self.layers
         size = layers.width // layers.heads
         queries, keys, values = layers.projections(number)
@@ -142,12 +142,12 @@ class DebertaV2(Model):
         return form.mix(scores, v, layers.width)
 
     def _content_to_position(self, form: Form, q: str, k: str, number: int, scale: float, only_first: bool) -> str:
-        """What a query says of the distance to a key: (batch, head, query, key)."""
+        """Content to position: products of queries with embeddings of distances, (batch, head, query, key)."""
         products = form.product(q, self._by_distance(form, number, "key", only_first), scale)
         return products if only_first else by_distance(form, products)
 
     def _position_to_content(self, form: Form, q: str, k: str, number: int, scale: float, only_first: bool) -> str:
-        """What a key says of the distance to a query: (batch, head, query, key)."""
+        """Position to content: products of keys with embeddings of distances, (batch, head, query, key)."""
         embeddings = self._by_distance(form, number, "query", only_first)
         if only_first:  # one number for each key
             sums = form.add("ReduceSum", form.add("Mul", k, embeddings), form.graph.integers(-1), keepdims=0)

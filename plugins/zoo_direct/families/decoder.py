@@ -18,7 +18,7 @@ from zoo_direct.onnx_bytes import FLOAT
 class Decoder(Model):
     """A language model of which one number a row is wanted.
 
-    Rows are padded on the right: with a causal mask padding is seen by nobody, and the logit is read at the last token that
+    Rows are padded on the right: with a causal mask no token attends to the padding, and the logit is read at the last token that
     ``attention_mask`` shows. Of the language model's head only the rows of the tokens in ``head`` are multiplied.
 
     Written ``with_prefix``, the graph takes keys and values of P >= 0 tokens that all rows begin with, ``past_keys_N`` and
@@ -82,7 +82,7 @@ def read_decoder(config: Config, head: Head, *, size: int = 0) -> dict[str, Any]
 
 
 class _Writing:
-    """One decoder on its way into a graph."""
+    """Writes one decoder into a graph."""
 
     def __init__(self, model: Decoder, form: Form, *, with_prefix: bool) -> None:
         self.model, self.form, self.graph, self.with_prefix = model, form, form.graph, with_prefix
@@ -162,7 +162,7 @@ class _Writing:
         return [self.form.add("Concat", *pair, axis=2) for pair in zip(spread, own, strict=True)]
 
     def _attention(self, x: str, number: int) -> str:
-        """Every token's mix of those up to itself, (batch, token, heads * size); heads that share keys are an axis of their own."""
+        """Causal attention's output, (batch, token, heads * size); heads that share keys are an axis of their own."""
         model, form, graph = self.model, self.form, self.graph
         h = self._norm(x, f"layers.{number}.input_layernorm", self.width)
         shared = [form.add("Unsqueeze", part, graph.integers(2)) for part in self._keys_and_values(h, number)]
@@ -209,7 +209,7 @@ class _Writing:
         return self.form.add("Unsqueeze", self.form.add("GatherND", x, self.last, batch_dims=1), self.graph.integers(1))
 
     def _behind(self) -> str:
-        """What hides the keys behind a query, (query, key); the keys begin with the prefix."""
+        """The causal mask, (query, key): what is added to the scores of keys behind a query. The keys begin with the prefix."""
         form, graph = self.form, self.graph
 
         query, end = form.numbers_up_to(form.length()), form.length()

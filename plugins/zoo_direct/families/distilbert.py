@@ -55,7 +55,7 @@ class DistilBert(Model):
     def write(self, form: Form) -> None:
         width = self.layers.width
         x = self.words.at(form, form.graph.input("input_ids"))
-        x = form.add("Add", x, self.positions.beginning(form))
+        x = form.add("Add", x, self.positions.first_rows(form))
         x = form.layer_norm(x, "distilbert.embeddings.LayerNorm", width, EPSILON)
         x = form.dense(self.layers.first_token(form, x), Linear("pre_classifier", width, width))
         self.give_logits(form, form.activation("relu", x), Linear("classifier", width, 1))

@@ -37,7 +37,7 @@ class Electra(Model):
     def write(self, form: Form) -> None:
         narrow, width, layers = self.words.width, self.layers.width, self.layers
         x = add_token_types(form, self.words.at(form, form.graph.input("input_ids")), self.types)
-        x = form.add("Add", x, self.positions.beginning(form))
+        x = form.add("Add", x, self.positions.first_rows(form))
         x = form.layer_norm(x, "electra.embeddings.LayerNorm", narrow, layers.epsilon)
         if narrow != width:
             x = form.linear(x, Linear("electra.embeddings_project", narrow, width))

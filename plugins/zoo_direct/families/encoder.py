@@ -99,7 +99,7 @@ class Table:
         """The rows at ``positions``, as float32."""
         return form.graph.rows_at(self.name, (self.rows, self.width), positions)
 
-    def beginning(self, form: Form) -> str:
+    def first_rows(self, form: Form) -> str:
         """As many rows from the first on as the batch has tokens: (token, width)."""
         graph = form.graph
         stored = graph.weight(self.name, (self.rows, self.width), widen=False)

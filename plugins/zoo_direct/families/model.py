@@ -14,7 +14,7 @@ from zoo_direct.form import Form, Linear
 
 @dataclass(frozen=True)
 class Head:
-    """What of the model gives the score.
+    """Which outputs of the model make the score.
 
     Without tokens it is the checkpoint's classifier of one label. With them it is the logit of ``positive`` at the last token, less
     the one of ``negative`` if there is one: of a language model's head only these rows are read.
@@ -66,7 +66,7 @@ class Model(ABC):
     def write_with_prefix(self, form: Form) -> None:
         """The same, for rows that begin with the same tokens, which are computed once: see ``decoder.Decoder``."""
         raise UnsupportedError(
-            "only a decoder has rows that share a beginning: in an encoder every token sees the ones behind it"
+            "only a decoder has rows that share a prefix: in an encoder every token sees the ones behind it"
         )
 
     def give_logits(self, form: Form, x: str, classifier: Linear) -> None:

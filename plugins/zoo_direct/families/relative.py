@@ -56,7 +56,8 @@ def by_distance(form: Form, products: str) -> str:
     """(batch, head, token, 2 * length) by distance as (batch, head, token, length) by token.
 
     Row r holds a number for each distance from -(length - 1) to length; column c of the result is the one for the distance c - r. Laid end
-    to end, these are a fixed step apart: 2 * length - 1 from row to row, from length - 1 on. So the rows are cut anew.
+    to end, these are a fixed step apart: 2 * length - 1 from row to row, from length - 1 on. So the same numbers are cut into rows of
+    another length.
     """
     graph, length = form.graph, form.length_vector()
     flat = form.add("Reshape", products, graph.integers(0, 0, -1))

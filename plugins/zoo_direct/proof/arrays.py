@@ -74,7 +74,7 @@ class Arrays:
     def linear(self, x: Array, name: str) -> Array:
         """``x W^T``, with the bias if there is one.
 
-        As ``(W x^T)^T``: for few tokens OpenBLAS needs half the time, because nothing as large as the matrix is laid out anew.
+        As ``(W x^T)^T``: for few tokens OpenBLAS needs half the time, because it copies nothing as large as the matrix.
         """
         y: Array = np.ascontiguousarray((self[f"{name}.weight"] @ x.T).T)
         if f"{name}.bias" in self:

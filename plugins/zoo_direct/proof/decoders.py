@@ -14,7 +14,7 @@ from zoo_direct.proof.arrays import Array, Arrays, Rows, activate, attention, ro
 
 @dataclass(frozen=True)
 class Kind:
-    """In what a family differs from Qwen3."""
+    """The differences of a family from Qwen3."""
 
     size: int | None  # of a head, if config.json does not say
     theta: float
@@ -57,7 +57,7 @@ def _forward(w: Arrays, config: Mapping[str, Any], rows: Rows, head: Mapping[str
 
 
 def _mixed(w: Arrays, config: Mapping[str, Any], rows: Rows, x: Array, place: str, norm: Any, kind: Kind) -> Array:
-    """Every token's mix of the tokens up to itself."""
+    """The attention's output: each token sees itself and those before it."""
     heads = config["num_attention_heads"]
     shared = config.get("num_key_value_heads") or heads
     size = config.get("head_dim") or kind.size or config["hidden_size"] // heads

@@ -1,4 +1,4 @@
-"""Contexts of the fake runtime: they compute, and they hold their user to the contract."""
+"""Contexts of the fake runtime: they compute, and raise ContractError for a call that the contract does not allow."""
 
 from __future__ import annotations
 

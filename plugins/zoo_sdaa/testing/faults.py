@@ -27,6 +27,6 @@ def perhaps_fail() -> None:
 
 
 def reset() -> None:
-    """Count calls anew: a test in this process begins."""
+    """Count calls from 1 again: a test in this process begins."""
     global _calls
     _calls = 0

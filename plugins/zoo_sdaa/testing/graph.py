@@ -96,7 +96,7 @@ class Program:
         self.header = json.loads(content[start : start + size])
         options = onnxruntime_settings(1)
         if self.header["half"]:
-            # An optimiser would take the rounding out again.
+            # Not optimised: ONNX Runtime removes casts to float16 and back, which are the rounding.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = open_onnxruntime(content[start + size :], options)
         self.inputs = [node.name for node in self._session.get_inputs()]

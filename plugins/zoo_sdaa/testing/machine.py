@@ -1,4 +1,4 @@
-"""The machine that the fake runtime plays: its cards, its speed and its faults. It reaches every process through the environment."""
+"""The machine that the fake runtime simulates: its cards, its speed and its faults. It reaches every process through the environment."""
 
 from __future__ import annotations
 

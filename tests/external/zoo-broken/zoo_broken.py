@@ -1,3 +1,3 @@
-"""Somebody else's package on a bad day."""
+"""An outside package that cannot be imported."""
 
 raise RuntimeError("the licence server does not answer")

@@ -104,7 +104,7 @@ def test_the_candidates_of_a_query_share_all_up_to_the_document(folder: Path) ->
     [shared] = set(prompts.shared or ())
     assert shared > 100
     prefixes = [call for call in session.calls if call[0] == 1 and call[1] + call[2] == shared]
-    assert len(prefixes) == 1, "the beginning is run once for all batches"
+    assert len(prefixes) == 1, "the prefix is run once for all batches"
     assert session.tokens < 0.6 * plain.tokens
 
 
@@ -118,7 +118,7 @@ def test_prompts_of_other_queries_share_the_template_and_the_instruction(folder:
     assert max(rows for rows, _, past in session.calls if past > 80) == 4, "rows of several queries are one batch"
 
 
-def test_a_beginning_that_is_known_is_cut_or_carried_on(folder: Path) -> None:
+def test_a_known_past_is_cut_or_continued(folder: Path) -> None:
     with opened(CARD, folder) as reranker:
         session = counted(reranker)
         [ids] = reranker.pipeline.preprocess([Pair("what is panda?", "hi")]).rows
@@ -181,7 +181,7 @@ def test_a_failure_of_a_part_is_the_batchs(folder: Path) -> None:
         future.result(5)
 
 
-def test_common_beginnings_are_counted() -> None:
+def test_common_prefixes_are_counted() -> None:
     assert common_length((1, 2, 3), (1, 2, 4)) == 2
     assert common_length((), (1,)) == 0
     assert common_length((1, 2), (1, 2, 3)) == 2

@@ -1,4 +1,4 @@
-"""Decoders: one number at the last token, on the right side of which there may be padding, and a beginning that rows share."""
+"""Decoders: one number at the last token, on the right side of which there may be padding, and a prefix that rows share."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_graph_gives_what_the_proof_gives(
 @pytest.mark.parametrize(("kind", "change"), [("qwen3", {}), ("qwen2", {}), ("gemma", {"num_hidden_layers": 1})])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shared", [1, 6, 19])
-def test_a_beginning_that_rows_share_is_computed_once(
+def test_a_prefix_that_rows_share_is_computed_once(
     tmp_path: Path, kind: str, change: Config, form: str, shared: int
 ) -> None:
     folder, config = checkpoint(tmp_path, kind, change)
@@ -82,8 +82,8 @@ def test_a_beginning_that_rows_share_is_computed_once(
     session = open_session(write_graph(folder, form=form, head=YES_NO, shared_prefix=True).model, folder)
     made = [node.name for node in session.get_outputs() if node.name.startswith("new_")]
     assert len(made) == 2 * config["num_hidden_layers"]
-    beginning = {name: array[:1, :shared] for name, array in batch.items()}
-    keys = session.run(made, {**beginning, **nothing_before(session)})
+    prefix = {name: array[:1, :shared] for name, array in batch.items()}
+    keys = session.run(made, {**prefix, **nothing_before(session)})
     past = {name.replace("new", "past"): array for name, array in zip(made, keys, strict=True)}
     rest = {name: array[:, shared:] for name, array in batch.items()}
     (scores,) = session.run(["logits"], {**rest, **past})
@@ -128,7 +128,7 @@ def test_what_is_padding_changes_no_score(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrapper", ["", "module.model.", "model.model."])
-def test_names_with_another_beginning_are_found(tmp_path: Path, wrapper: str) -> None:
+def test_names_with_another_prefix_are_found(tmp_path: Path, wrapper: str) -> None:
     """A bare model without ``model.``, and one that a training script has wrapped."""
     folder, config = checkpoint(tmp_path, "qwen3", {}, rename=lambda name: name.replace("model.", wrapper, 1))
     given = batches(config, LENGTHS)
@@ -215,7 +215,7 @@ def test_a_head_must_be_the_kind_that_the_checkpoint_has() -> None:
     assert "a language model's head is in Qwen3ForCausalLM" in supports(classifier, YES_NO)
 
 
-def test_an_encoder_has_no_beginning_to_share(tmp_path: Path) -> None:
+def test_an_encoder_has_no_prefix_to_share(tmp_path: Path) -> None:
     write(tmp_path, BERT)
     with pytest.raises(ZooError, match="only a decoder"):
         write_graph(tmp_path, form="onnxruntime", head=LABEL, shared_prefix=True)

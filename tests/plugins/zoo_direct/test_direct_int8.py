@@ -158,7 +158,7 @@ def test_it_is_written_without_a_runtime(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @computes_8_bits
-def test_a_beginning_that_rows_share_works_in_8_bits_too(tmp_path: Path) -> None:
+def test_a_prefix_that_rows_share_works_in_8_bits_too(tmp_path: Path) -> None:
     config: dict[str, Any] = {**DECODERS["qwen3"]}
     folder, given = write(tmp_path, config), batches(config, LENGTHS)
     graph = write_int8_graph(folder, tmp_path / "weights.int8", form="blocks", head=YES_NO, shared_prefix=True)

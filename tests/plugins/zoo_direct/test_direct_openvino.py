@@ -59,7 +59,7 @@ def test_openvino_takes_weights_in_int8(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0 < difference(wanted, logits(model, given, {})) < 0.05
 
 
-def test_openvino_takes_a_beginning_that_rows_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_takes_a_prefix_that_rows_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = DECODERS["qwen3"]
     folder = write(tmp_path, config)
     (batch,) = batches(config, [(40, 20)])

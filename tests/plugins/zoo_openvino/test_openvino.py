@@ -192,7 +192,7 @@ def test_a_quality_report_is_made_and_kept_for_auto(zoo: Zoo, tiny: Path, tmp_pa
 
 @pytest.mark.skipif(not installed, reason=MISSING)
 @pytest.mark.parametrize("parallel_batches", ["auto", "one", "all"])
-def test_scores_do_not_depend_on_the_lanes(zoo: Zoo, parallel_batches: str) -> None:
+def test_scores_do_not_depend_on_parallel_batches(zoo: Zoo, parallel_batches: str) -> None:
     words = (*PANDA, "--threads", "2", "--batch-size", "2")
     assert logits(zoo, *words, "--device-option", f"parallel_batches={parallel_batches}") == pytest.approx(
         logits(zoo, *words), abs=1e-4

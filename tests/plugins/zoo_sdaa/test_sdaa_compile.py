@@ -40,7 +40,7 @@ def test_a_pass_module_can_refuse_half_precision(run: Run, fake: Fake) -> None:
     assert not fake.events("build")[0]["half"]
 
 
-def test_by_default_the_vendors_passes_run_and_arguments_without_an_attribute_are_not_passed(
+def test_by_default_tecorigins_passes_run_and_arguments_without_an_attribute_are_not_passed(
     run: Run, fake: Fake
 ) -> None:
     assert scores(run())
