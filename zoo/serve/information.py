@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,10 +13,8 @@ from starlette.routing import Route
 import zoo
 from zoo.serve import metrics, openapi, page
 from zoo.serve.body import json_response
-from zoo.serve.models import ServedModel
-
-if TYPE_CHECKING:
-    from zoo.serve.app import Service
+from zoo.serve.models import Models, ServedModel
+from zoo.serve.settings import ServeSettings
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -24,10 +22,28 @@ ALIVE = ("/v1/health/live", "/v2/health/live")
 READY = ("/health", "/ping", "/ready", "/v1/health/ready", "/v2/health/ready")
 
 
+class State(Protocol):
+    """What a service says of itself; see ``zoo.serve.app.Service``."""
+
+    settings: ServeSettings
+    models: Models
+    metrics: metrics.Metrics
+    draining: bool
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are let in and every model can score."""
+        ...
+
+    def authorize(self, request: Request) -> None:
+        """Raises Refusal if the request has no valid key."""
+        ...
+
+
 class Information:
     """Answers from the state of a service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: State) -> None:
         self._service = service
 
     def routes(self) -> Sequence[Route]:
@@ -118,7 +134,7 @@ def _model(model: ServedModel) -> dict[str, Any]:
     return entry
 
 
-def _tei_info(service: Service, model: ServedModel) -> dict[str, Any]:
+def _tei_info(service: State, model: ServedModel) -> dict[str, Any]:
     """TEI's fields; Dify reads ``model_type`` and ``max_input_length`` before it sends a request."""
     reranker, settings = model.reranker, service.settings
     return {

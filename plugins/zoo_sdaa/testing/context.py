@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zoo_sdaa.testing.faults import perhaps_fail
 from zoo_sdaa.testing.graph import Program
 from zoo_sdaa.testing.machine import card, chat, demand, engines, machine, record
-from zoo_sdaa.testing.tensors import Device, Outputs, OutputTensor, Tensor
+from zoo_sdaa.testing.tensors import Device, Tensor
 from zoo_sdaa.testing.versions import Versioned
 
 
@@ -50,6 +50,31 @@ class Call:
             raise self._error
         self.fetched = True
         return Outputs(self._context)
+
+
+class Outputs:
+    """What a future gives: outputs by index, and nothing else that a list has."""
+
+    __iter__ = None  # or Python would iterate by index
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getitem__(self, index: int) -> OutputTensor:
+        return OutputTensor(self._context, self._context._memory[index])
+
+
+class OutputTensor(Tensor):
+    """Its ``numpy`` shows a buffer that all outputs of a context share: the next one overwrites it."""
+
+    def __init__(self, context: Context, array: NDArray[Any]) -> None:
+        super().__init__(array)
+        self._context = context
+
+    def numpy(self) -> NDArray[Any]:
+        shown = np.frombuffer(self._context._shown, self._array.dtype, self._array.size).reshape(self._array.shape)
+        shown[...] = self._array
+        return shown
 
 
 class Context(Versioned):

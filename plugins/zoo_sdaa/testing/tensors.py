@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from zoo_sdaa.testing.machine import demand, visible_spas
-
-if TYPE_CHECKING:
-    from zoo_sdaa.testing.context import Context
 
 
 class Tensor:
@@ -21,31 +17,6 @@ class Tensor:
 
     def numpy(self) -> NDArray[Any]:
         return self._array
-
-
-class Outputs:
-    """What a future gives: outputs by index, and nothing else that a list has."""
-
-    __iter__ = None  # or Python would iterate by index
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __getitem__(self, index: int) -> OutputTensor:
-        return OutputTensor(self._context, self._context._memory[index])
-
-
-class OutputTensor(Tensor):
-    """Its ``numpy`` shows a buffer that all outputs of a context share: the next one overwrites it."""
-
-    def __init__(self, context: Context, array: NDArray[Any]) -> None:
-        super().__init__(array)
-        self._context = context
-
-    def numpy(self) -> NDArray[Any]:
-        shown = np.frombuffer(self._context._shown, self._array.dtype, self._array.size).reshape(self._array.shape)
-        shown[...] = self._array
-        return shown
 
 
 class Device:
