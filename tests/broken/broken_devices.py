@@ -14,7 +14,7 @@ import pytest
 
 from zoo.api import Artifact, Availability, Option, PrecisionInfo, SessionOptions, ShapeRule, Tensors, ZooError
 from zoo.testing.contract import DeviceContract
-from zoo.testing.device import LENGTHS
+from zoo.testing.device_runs import LENGTHS
 from zoo.testing.toy import toy_encodings
 
 COMPARED = (

@@ -1,10 +1,12 @@
-"""Reranking labelled data sets: reading them, scoring, the journal, metrics and reports.
+"""Reranking labelled data sets: reading them, scoring, the journal, metrics and reports::
 
-from zoo.evaluation import evaluate
-from zoo.settings import RunSettings
+    from zoo.evaluation import evaluate
+    from zoo.settings import RunSettings
 
-found = evaluate(RunSettings(model="zoo-reranker-tiny", batch_size=32))
-print(found.ndcg_at_10, found.output)
+    found = evaluate(RunSettings(model="zoo-reranker-tiny", batch_size=32))
+    print(found.ndcg_at_10, found.output)
+
+``zoo run --mode valid`` does the same, and shows how far it is.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Files of pairs into files of scores: a folder at a time, in bounded memory, going on after an interruption.
+"""Files of pairs into files of scores: a folder at a time, in bounded memory, going on after an interruption::
 
-from zoo import Reranker
-from zoo.multi import MultiRequest, find_inputs, score_files
+    from zoo import Reranker
+    from zoo.multi import MultiRequest, find_inputs, score_files
 
-output = Path("scores")
-with Reranker.open("zoo-reranker-tiny") as reranker:
-    result = score_files(reranker, find_inputs(["tables"], output), MultiRequest(output=output))
+    output = Path("scores")
+    with Reranker.open("zoo-reranker-tiny") as reranker:
+        result = score_files(reranker, find_inputs(["tables"], output), MultiRequest(output=output))
+
+``zoo run --mode multi`` does the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scoring on a cluster, by Ray. ``pip install 'zoo-runner[ray]'``
+"""Scoring on a cluster, by Ray (``pip install 'zoo-runner[ray]'``)::
 
     import ray
     import zoo.ray

@@ -2,7 +2,7 @@
 
 import sys
 
-CONTRACTS = ("base", "device", "architecture", "metric", "step", "command", "contract")
+CONTRACTS = ("base", "device", "device_runs", "architecture", "metric", "step", "command", "contract")
 
 if "pytest" in sys.modules:  # an outsider's assertions are rewritten by pytest, ours only if they are registered
     import pytest

@@ -13,7 +13,6 @@ import math
 import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from zoo.registry.stages import Pipeline
 from zoo.scoring.batch_runner import BatchRunner, NoSession
 from zoo.scoring.batching import Features
 from zoo.testing.base import Contract, given, threads_left, told
-from zoo.testing.toy import write_toy_tokenizer
-from zoo.types import Checkpoint, Encodings, Pair, Session, ShapeRule, Tensors
+from zoo.testing.toy import ToySession, write_toy_tokenizer
+from zoo.types import Checkpoint, Encodings, Pair, Session, ShapeRule
 
 PAIRS = (
     Pair("what is panda?", "hi"),
@@ -50,36 +49,6 @@ ODD = (
 LIMIT = 96
 """Tokens of an opened architecture in these tests, unless its card allows fewer."""
 TOLERANCE = 1e-4
-
-
-class ToySession:
-    """Gives one logit a row, of every id and its place among the tokens that count, whatever the padding and its side."""
-
-    shape_rule = ShapeRule(tokens=4096)
-    device_seconds: float | None = None
-
-    def __init__(self, input_names: Sequence[str], shape_rule: ShapeRule | None = None) -> None:
-        self.input_names = list(input_names)
-        self.shape_rule = shape_rule or self.shape_rule
-
-    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
-        mask = inputs["attention_mask"].astype(np.float64)
-        place = np.cumsum(mask, axis=1)
-        total = np.zeros(len(mask))
-        for number, name in enumerate(sorted(set(inputs) - {"attention_mask"})):
-            total += (np.sin(inputs[name] * (0.37 + number) + 0.11 * place) * mask).sum(axis=1)
-        future: Future[Tensors] = Future()
-        future.set_result({"logits": (total / np.maximum(mask.sum(axis=1), 1))[:, None].astype(np.float32)})
-        return future
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def __enter__(self) -> ToySession:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 class ArchitectureContract(Contract):

@@ -1,16 +1,20 @@
-"""A model of a few kilobytes with a reranker's inputs and output, for tests of devices. The model needs the package ``onnx``."""
+"""A model of a few kilobytes with a reranker's inputs and output, for tests of devices, and a session for tests of architectures.
+
+The model needs the package ``onnx``.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.types import Encoding, Encodings
+from zoo.types import Encoding, Encodings, ShapeRule, Tensors
 
 VOCABULARY, WIDTH = 97, 16
 
@@ -98,3 +102,37 @@ def toy_encodings(lengths: Sequence[int], seed: int = 0) -> Encodings:
     random = np.random.default_rng(seed)
     rows = [Encoding({"input_ids": random.integers(5, 5000, size=length).tolist()}) for length in lengths]
     return Encodings(rows, {"input_ids": 1})
+
+
+class ToySession:
+    """Gives one logit a row, of every id and its place among the tokens that count, whatever the padding and its side.
+
+    It has no counter: ``device_seconds`` is None.
+    """
+
+    shape_rule = ShapeRule(tokens=4096)
+    device_seconds: float | None = None
+
+    def __init__(self, input_names: Sequence[str], shape_rule: ShapeRule | None = None) -> None:
+        self.input_names = list(input_names)
+        self.shape_rule = shape_rule or self.shape_rule
+
+    def submit(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> Future[Tensors]:
+        """The output ``logits`` of shape (rows, 1), at once."""
+        mask = inputs["attention_mask"].astype(np.float64)
+        place = np.cumsum(mask, axis=1)
+        total = np.zeros(len(mask))
+        for number, name in enumerate(sorted(set(inputs) - {"attention_mask"})):
+            total += (np.sin(inputs[name] * (0.37 + number) + 0.11 * place) * mask).sum(axis=1)
+        future: Future[Tensors] = Future()
+        future.set_result({"logits": (total / np.maximum(mask.sum(axis=1), 1))[:, None].astype(np.float32)})
+        return future
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> ToySession:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

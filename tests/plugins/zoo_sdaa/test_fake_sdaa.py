@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.testing.device import reference
+from zoo.testing.device_runs import reference
 from zoo.testing.toy import toy_encodings, write_toy
 from zoo_sdaa.testing import ContractError, Fake, Machine, fake_sdaa
 

@@ -9,7 +9,8 @@ import pytest
 from test_torch_device import PretendedDriver
 
 from torch_checkpoints import make, open_on_the_cpu
-from zoo.testing.device import LENGTHS, MAX_LENGTH, DeviceContract
+from zoo.testing.device import MAX_LENGTH, DeviceContract
+from zoo.testing.device_runs import LENGTHS
 from zoo.testing.toy import toy_encodings
 from zoo.types import Device, Scores
 from zoo_torch.device import CudaDevice, TorchDevice
