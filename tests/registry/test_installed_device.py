@@ -21,6 +21,8 @@ from zoo.registry.catalogue import Catalogue, PluginRecord
 from zoo.types import Artifact, Availability, PrecisionInfo, SessionOptions
 from zoo_cpu.device import CpuDevice
 
+pytestmark = [pytest.mark.slow]
+
 BLAMED = r"the device 'odd' of the plugin 'mine' \(my-devices 0\.3\)"
 
 
