@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+import zoo_cpu
+import zoo_cross_encoder
+import zoo_onnx
 from zoo import hookimpl
 from zoo.errors import ScoreError
-from zoo.evaluation import metrics
+from zoo.evaluation import DataRequest, EvaluationRequest, evaluate, metrics
+from zoo.registry.catalogue import Catalogue
 from zoo.registry.participants import Participant
 from zoo.registry.stages import Evaluation, Pipeline
+from zoo.settings import RunSettings
 from zoo.types import Qrels, Run
 
 pytestmark = [pytest.mark.parity, pytest.mark.lowest]
@@ -156,6 +163,24 @@ def test_a_metric_that_is_not_a_number_costs_itself_and_is_reported(value: objec
     assert set(found.metrics) == set(evaluated(object()).metrics)
     assert "my-package 1.0" in found.warnings[0]
     assert "'depth@1'" in found.warnings[0]
+
+
+def test_a_metric_that_cannot_take_part_is_named_in_the_report(tmp_path: Path) -> None:
+    """pluggy refuses an implementation with an argument that its hook does not have."""
+
+    class Wrong:
+        @hookimpl
+        def evaluate(self, run: object, judgements: object) -> dict[str, float]:
+            return {"mine": 1.0}
+
+    catalogue = Catalogue.of(wrong=Wrong(), cpu=zoo_cpu, cards=zoo_cross_encoder, steps=zoo_onnx)
+    settings = RunSettings(model="zoo-reranker-tiny", target="cpu", batch_size=32, offline=True)
+    data = DataRequest(limit=1, top_k=2, offline=True)
+    found = evaluate(settings, EvaluationRequest(data=data, output=tmp_path / "out"), catalogue=catalogue)
+    said = "the plugin 'wrong' takes no part: .*judgements"
+    assert re.search(said, "\n".join(found.lines))
+    assert re.search(said, (tmp_path / "out" / "report.json").read_text())
+    assert found.ndcg_at_10 > 0
 
 
 def test_an_evaluator_may_have_nothing_to_say() -> None:

@@ -81,6 +81,20 @@ def test_a_misspelt_hook_is_found_at_once() -> None:
     assert catalogue.device("cpu").name == "cpu"
 
 
+def test_an_argument_that_a_hook_does_not_have_is_named() -> None:
+    class Wrong:
+        @hookimpl
+        def evaluate(self, run: object, judgements: object) -> Mapping[str, float]:
+            return {}
+
+    [record] = Catalogue.of(wrong=Wrong()).plugins
+    assert "the plugin 'wrong' does not fit its hook" in record.error
+    assert "judgements" in record.error
+    assert "evaluate" in record.error
+    with pytest.raises(PluginError, match=r"'mine' \(x 1\) does not fit its hook.*judgements"):
+        Pipeline([Participant("model", Wrong(), "'mine' (x 1)")])
+
+
 def test_a_hook_that_raises_takes_nothing_else_with_it() -> None:
     class Broken:
         @hookimpl

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import zoo_cross_encoder
@@ -155,6 +156,7 @@ def test_a_session_that_fails_in_a_batch_is_blamed_on_its_device() -> None:
     [
         ({"logits": [[1.0]]}, "gave list for the output 'logits'"),
         ([1.0], "gave list; it gives arrays"),
+        ({"logits": np.zeros((2, 1), np.float32)}, "gave 2 rows of the output 'logits' for a batch of 1"),
         ({}, "gave dict; it gives arrays"),
     ],
 )

@@ -97,6 +97,9 @@ def evaluate(
     request = request or EvaluationRequest()
     catalogue = catalogue or Catalogue.installed()
     check_name(catalogue, settings.model)  # a misspelt name is an error before gigabytes are read
+    left_out = [f"the plugin {each.label} takes no part: {each.error}" for each in catalogue.plugins if each.error]
+    for sentence in left_out:  # a metric of its own would be missing without a word
+        logger.warning("%s", sentence)
     layouts = find_layouts(request.data)
     output = request.output or RESULTS / short_name(settings.model) / layouts[0].dataset
     data = replace(request.data, work=output)
@@ -125,6 +128,7 @@ def evaluate(
                 judge(pipeline, collection, run, chunks, reading, reranker.card)
                 for collection, (run, chunks, reading) in zip(collections, scored, strict=True)
             ]
+            results[0] = replace(results[0], warnings=(*left_out, *results[0].warnings))
             checks = reference_checks(reranker.card, results, header, settings.model_options)
             report = document(
                 header,

@@ -89,7 +89,8 @@ def register(manager: pluggy.PluginManager, participant: Participant) -> None:
         manager.register(participant.plugin, name=participant.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        manager.unregister(participant.plugin)
+        if manager.is_registered(participant.plugin):  # pluggy refuses wrong arguments before, and unknown hooks after
+            manager.unregister(participant.plugin)
         raise PluginError(_invalid(participant, manager, error)) from error
     for caller in manager.get_hookcallers(participant.plugin) or []:
         for implementation in caller.get_hookimpls():
