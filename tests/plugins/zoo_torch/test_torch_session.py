@@ -217,7 +217,9 @@ def test_closing_leaves_a_model_between_its_layers(name: str, tmp_path: Path) ->
     session = open_session(TorchDevice(), tmp_path, batch_tokens="100000")
     inputs = make_batch([90] * 300)
     future = session.submit({each: inputs[each] for each in session.input_names})
+    deadline = time.monotonic() + 60
     while not future.running():
+        assert time.monotonic() < deadline, "the batch does not begin"
         time.sleep(0.01)
     time.sleep(0.2)
     session.close()
