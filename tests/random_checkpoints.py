@@ -81,13 +81,9 @@ def exported_only(source: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(source / name, folder)
-    from zoo_onnx.graph_files import (
-        load_weights,
-    )  # onnx refuses to read weights from a hard link, as a cache may have them
+    from zoo.api import load_onnx
 
-    model = onnx.load(str(source / "model.onnx"), load_external_data=False)
-    load_weights(model, source)
-    onnx.save(model, str(folder / "model.onnx"))
+    onnx.save(load_onnx(source / "model.onnx"), str(folder / "model.onnx"))
     return folder
 
 

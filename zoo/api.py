@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from zoo.checkpoints.model_config import ModelConfig as ModelConfig
     from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
+    from zoo.checkpoints.onnx_weights import load_onnx as load_onnx
+    from zoo.checkpoints.onnx_weights import load_onnx_weights as load_onnx_weights
+    from zoo.checkpoints.onnx_weights import map_onnx_tensor as map_onnx_tensor
     from zoo.checkpoints.safetensors import read_safetensors as read_safetensors
     from zoo.cpus import cpu_flags as cpu_flags
     from zoo.cpus import usable_threads as usable_threads
@@ -90,6 +93,7 @@ _PLACES = {
     "zoo.checkpoints.float16_weights": ("computed_in_float16", "widen_float16"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
+    "zoo.checkpoints.onnx_weights": ("load_onnx", "load_onnx_weights", "map_onnx_tensor"),
     "zoo.checkpoints.safetensors": ("read_safetensors",),
     "zoo.cpus": ("cpu_flags", "usable_threads"),
     "zoo.errors": ("InputError", "NotInstalledError", "PluginError", "ScoreError", "UnknownNameError", "ZooError"),

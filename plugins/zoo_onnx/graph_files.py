@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zoo.api import Job, computed_in_float16, model_files, widen_float16
+from zoo.api import Job, computed_in_float16, load_onnx_weights, model_files, widen_float16
 
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
@@ -64,33 +60,8 @@ def load_nodes(model: Path) -> Any:
     import onnx
 
     proto = onnx.load(model, load_external_data=False)
-    load_weights(proto, model.parent, below=SMALLEST_BESIDE)
+    load_onnx_weights(proto, model.parent, below=SMALLEST_BESIDE)
     return proto
-
-
-def load_weights(model: Any, folder: Path, *, below: float = math.inf) -> None:
-    """Bring the numbers that lie beside the graph into it, all or the small ones.
-
-    onnx itself refuses files that are links or have several.
-    """
-    import onnx
-
-    attributes = (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t"))
-    for tensor in (*model.graph.initializer, *attributes):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and (array := mapped(tensor, folder)).nbytes < below:
-            tensor.raw_data = array.tobytes()
-            tensor.ClearField("data_location")
-            del tensor.external_data[:]
-
-
-def mapped(tensor: Any, folder: Path) -> NDArray[Any]:
-    """A tensor's numbers in the file they lie in, mapped rather than read."""
-    import onnx
-
-    entry = {item.key: item.value for item in tensor.external_data}
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).newbyteorder("<")
-    place = folder / entry["location"]
-    return np.memmap(place, kind, "r", offset=int(entry.get("offset", 0)), shape=tuple(tensor.dims))
 
 
 def with_shapes(model: Path, scratch: Path) -> Any:
@@ -101,7 +72,7 @@ def with_shapes(model: Path, scratch: Path) -> Any:
     onnx.shape_inference.infer_shapes_path(str(model), str(inferred))
     proto = onnx.load(inferred, load_external_data=False)
     inferred.unlink()
-    load_weights(proto, model.parent)
+    load_onnx_weights(proto, model.parent)
     return proto
 
 
@@ -127,7 +98,7 @@ def widened(model: Path, target: Path) -> Path:
     stored = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
     if not stored or computed_in_float16(proto.graph):
         return model
-    load_weights(proto, model.parent)
+    load_onnx_weights(proto, model.parent)
     place = target.with_name(f"{target.name}-widened")
     place.mkdir()
     write(widen_float16(proto), place / "model.onnx")

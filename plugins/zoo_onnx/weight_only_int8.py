@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.api import Job, ZooError
-from zoo_onnx.graph_files import copied, load_weights, mapped, widened, write
+from zoo.api import Job, ZooError, load_onnx_weights, map_onnx_tensor
+from zoo_onnx.graph_files import copied, widened, write
 
 LARGEST = 127
 """Symmetric: -128 is not used, so that zero stays zero and no offset is needed."""
@@ -54,7 +54,7 @@ def compress(job: Job) -> dict[str, Any]:
     nodes = [*restored, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    load_weights(model, source.parent)
+    load_onnx_weights(model, source.parent)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     write(model, job.output, external=size > LARGEST_INSIDE or bool(job.options.get("external_data")))
     return {"note": f"{len(restored)} matrices and tables in int8"}
@@ -117,6 +117,6 @@ def _values(tensor: Any, folder: Path) -> NDArray[Any]:
     import onnx
 
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return mapped(tensor, folder)
+        return map_onnx_tensor(tensor, folder)
     values: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
     return values

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.api import NotInstalledError, Precision, ZooError, computed_in_float16, widen_float16
+from zoo.api import NotInstalledError, Precision, ZooError, computed_in_float16, load_onnx, widen_float16
 from zoo_sdaa.topological_order import sort_nodes
 
 
@@ -69,7 +69,9 @@ def _read(model: Path, *, weights: bool) -> Any:
     if not model.is_file():
         raise ZooError(f"there is no model file {model}")
     try:
-        loaded = onnx.load(str(model), load_external_data=weights)
+        loaded = load_onnx(model) if weights else onnx.load(str(model), load_external_data=False)
+    except ZooError:
+        raise
     except Exception as error:  # protobuf's own classes, and OSError for a missing data file
         raise ZooError(f"{model} cannot be read as an ONNX file: {error}") from error
     sort_nodes(loaded.graph)

@@ -24,10 +24,10 @@ ATTENTIONS = 3
 @pytest.fixture
 def model(tiny: Path) -> Any:
     """The shipped graph with its weights in it."""
-    from zoo_onnx.graph_files import load_weights
+    from zoo.api import load_onnx_weights
 
     proto = onnx.load(tiny / "model.onnx", load_external_data=False)
-    load_weights(proto, tiny)
+    load_onnx_weights(proto, tiny)
     return proto
 
 

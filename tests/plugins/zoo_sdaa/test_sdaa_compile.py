@@ -232,3 +232,16 @@ def test_weights_beside_the_file_are_found_and_missing_ones_are_named(run: Run, 
     assert scores(run()) == before
     (toy.parent / "toy.data").unlink()
     fails(run(), "toy.data")
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_weights_may_be_links_as_in_a_snapshot_of_the_hub_or_beside_a_cache(
+    link: Any, run: Run, toy: Path, fake: Fake
+) -> None:
+    """onnx's own loader refuses both."""
+    right = scores(run(target="cpu"))
+    onnx.save(onnx.load(str(toy)), str(toy), save_as_external_data=True, location="toy.data", size_threshold=0)
+    data, elsewhere = toy.parent / "toy.data", toy.parent / "elsewhere.bin"
+    data.rename(elsewhere)
+    link(data, elsewhere)
+    np.testing.assert_allclose(scores(run("--no-half")), right, rtol=1e-5)
