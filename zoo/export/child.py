@@ -1,9 +1,13 @@
-"""``python -m zoo.export.child JOB RESULT PARENT``: do one job for the process PARENT, then write its result to RESULT."""
+"""Doing one job: ``python -m zoo.export.child JOB RESULT PARENT`` does it for the process PARENT and writes its result to RESULT.
+
+A job that takes less time than a process is done in the process that asks, by ``run_here``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -13,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import NotInstalledError, ZooError
-from zoo.export.process import Job
+from zoo.export.process import Job, result_of
 from zoo.registry.participants import load_object
+
+logger = logging.getLogger("zoo.export")
 
 PR_SET_PDEATHSIG = 1
 
@@ -24,14 +30,27 @@ def main(job_text: str, result_path: str, parent: str) -> None:
     fields: dict[str, Any] = json.loads(job_text)
     for name in ("model", "checkpoint", "target", "reference", "weights_folder"):
         fields[name] = Path(fields[name]) if fields[name] else None
-    job = Job(**fields)
+    result, trace = answer(Job(**fields))
+    sys.stderr.write(trace)
+    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
+
+
+def run_here(job: Job) -> dict[str, Any]:
+    """The job's result, computed in this process. Raises as ``zoo.export.process.run`` does."""
+    job.target.mkdir()
+    result, trace = answer(job)
+    logger.debug("%s:\n%s", job.name, trace)
+    return result_of(result, job)
+
+
+def answer(job: Job) -> tuple[dict[str, Any], str]:
+    """The job's result with its seconds and bytes of memory; or what it raised, for the process that asked to judge, and the traceback."""
     started = time.monotonic()
     try:
-        answer = {**_work(job), "seconds": round(time.monotonic() - started, 3), "peak_memory": peak_memory()}
-    except Exception as error:  # whatever a library raises is reported to the parent, which decides
-        answer = {"error": str(error), "kind": _kind(error), "errno": getattr(error, "errno", None)}
-        traceback.print_exc()
-    Path(result_path).write_text(json.dumps(answer), encoding="utf-8")
+        return {**_work(job), "seconds": round(time.monotonic() - started, 3), "peak_memory": peak_memory()}, ""
+    except Exception as error:  # whatever a library raises
+        found = {"error": str(error), "kind": _kind(error), "errno": getattr(error, "errno", None)}
+        return found, traceback.format_exc()
 
 
 def _kind(error: Exception) -> str:

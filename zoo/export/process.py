@@ -74,8 +74,19 @@ class Job:
 
 
 def run(job: Job) -> dict[str, Any]:
-    """The job's result. Raises StepError, or the ZooError that the step raised there."""
+    """The job's result, from a process of its own. Raises StepError, or the ZooError that the step raised there."""
     job.target.mkdir()
+    return result_of(_answer_of_child(job), job)
+
+
+def result_of(answer: dict[str, Any], job: Job) -> dict[str, Any]:
+    """What ``zoo.export.child.answer`` gave, if that is a result. Raises as ``run`` does if it is an error."""
+    if "error" in answer:
+        _raise(answer, job)
+    return answer
+
+
+def _answer_of_child(job: Job) -> dict[str, Any]:
     log_path = job.target.with_suffix(".log")
     result_path = job.target.with_suffix(".json")
     with log_path.open("w") as log:
@@ -96,14 +107,11 @@ def run(job: Job) -> dict[str, Any]:
     log_text = log_path.read_text(errors="replace")
     logger.debug("%s:\n%s", job.name, log_text)
     try:
-        answer = json.loads(result_path.read_text(encoding="utf-8"))
+        answer: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         _refuse_full_disk(job)
         raise StepError(f"'{job.name}' {ending(code)}, without a result{_last_line(log_text)}") from None
-    if "error" in answer:
-        _raise(answer, job)
-    result: dict[str, Any] = answer
-    return result
+    return answer
 
 
 def _wait(process: subprocess.Popen[bytes], job: Job) -> int:

@@ -1,4 +1,4 @@
-"""A recipe, step by step: each in a process of its own, each proven against the source before the next begins."""
+"""A recipe, step by step: each proven against the source before the next begins, and in a process of its own unless it is small."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.checkpoints.files import model_files
+from zoo.checkpoints.files import model_files, weight_files
 from zoo.errors import PluginError, ZooError
+from zoo.export.child import run_here
 from zoo.export.modules import missing_packages, versions
 from zoo.export.process import Job, StepError, run
 from zoo.export.steps import EXPORT, Steps
@@ -121,7 +122,7 @@ class Recipe:
         """Record what the source gives, if the step knows how."""
         if step.reference and not self._reference.exists():
             logger.info("computing what the source gives, to compare with")
-            answer = run(self._job(step, "reference", step.reference, self._work / "reference"))
+            answer = self._answer(step, self._job(step, "reference", step.reference, self._work / "reference"))
             self._file.compared_with = str(answer.get("compared_with") or compared_with)
 
     def _do(self, step: Step, target: Path) -> None:
@@ -132,7 +133,7 @@ class Recipe:
             if missing:
                 raise StepError(f"{', '.join(missing)} is not installed (pip install {' '.join(missing)})")
             job = self._job(step, "run", step.run, target)
-            result = run(job)
+            result = self._answer(step, job)
             if not job.output.is_file():
                 raise PluginError(f"{self._owner(step)} wrote no file {job.output.name}")
         except StepError as death:
@@ -180,7 +181,7 @@ class Recipe:
             )
             logger.warning("%s: %s", report.name, report.note)
             return report
-        proof = run(self._job(step, "prove", step.evaluate, self._work / f"{target.name}-proof"))
+        proof = self._answer(step, self._job(step, "prove", step.evaluate, self._work / f"{target.name}-proof"))
         report = replace(
             report,
             max_abs_error=proof["max_abs_error"],
@@ -196,6 +197,14 @@ class Recipe:
 
     def _owner(self, step: Step) -> str:
         return f"the step '{step.name}' of the plugin {self._steps.owner(step)}"
+
+    def _answer(self, step: Step, job: Job) -> dict[str, Any]:
+        """The job's result; a time limit can be kept with another process alone."""
+        checkpoint = self._request.checkpoint
+        if checkpoint is None or not step.in_process_bytes or "timeout" in job.options:
+            return run(job)
+        size = sum(path.stat().st_size for path in weight_files(checkpoint.folder))
+        return run_here(job) if size <= step.in_process_bytes else run(job)
 
     def _job(self, step: Step, kind: Literal["run", "reference", "prove"], function: str, target: Path) -> Job:
         request, file = self._request, self._file

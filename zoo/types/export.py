@@ -135,7 +135,7 @@ class Step:
 
     ``needs``, ``gives`` and ``takes`` are facts about the file (``zoo.export.steps`` names the usual ones); a recipe that asks for
     something an earlier step has taken is refused. ``run``, ``reference`` and ``evaluate`` are written ``package.module:function``;
-    they are called in a child process with a ``zoo.api.Job``.
+    they are called with a ``zoo.api.Job``, each in a child process of its own but for what ``in_process_bytes`` says.
     """
 
     name: str

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_weights_are_borrowed_and_the_graph_is_proven_by_numpy(zoo: Zoo, checkpo
     assert row["size"] < 300_000, "the graph alone"
     assert list(row["borrowed"].values()) == [str((checkpoint / "model.safetensors").resolve())]
     assert zoo("cache", "verify").exit_code == 0
+
+
+def test_a_small_model_is_made_in_this_process_and_a_large_one_in_its_own(
+    zoo: Zoo, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, popen = [], subprocess.Popen
+
+    def counted(*args: Any, **given: Any) -> Any:
+        started.append(args)
+        return popen(*args, **given)
+
+    monkeypatch.setattr("zoo.export.process.subprocess.Popen", counted)
+    small, _ = logits(zoo, checkpoint)
+    assert not started
+    large = tmp_path / "large"
+    with large.open("wb") as handle:
+        handle.truncate(65 << 20)
+    monkeypatch.setattr("zoo.export.run_steps.weight_files", lambda folder: [large])
+    shutil.rmtree(Store().root)
+    assert logits(zoo, checkpoint)[0] == small
+    assert len(started) == 3, "the graph, the reference, the comparison"
 
 
 def test_weights_that_change_after_the_proof_are_proven_again(zoo: Zoo, checkpoint: Path) -> None:
