@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fakes
+from random_checkpoints import weights_only
 from zoo import Reranker
 from zoo.cli import main
 from zoo.paths import bundled
@@ -137,8 +138,19 @@ def _device_under_test(_own_places: None, _kept: Path, tmp_path: Path) -> Iterat
 
 @pytest.fixture(scope="session")
 def tiny() -> Path:
-    """The embedded model's folder: an XLM-RoBERTa checkpoint with its ONNX file."""
+    """The embedded model's folder: an XLM-RoBERTa checkpoint."""
     return bundled("models") / "zoo-reranker-tiny"
+
+
+@pytest.fixture(scope="session")
+def exported(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model with ``model.onnx`` beside its weights, in standard operators: a folder that nothing needs to be made for."""
+    from zoo_direct.build import write_graph
+
+    folder = weights_only(tiny, tmp_path_factory.mktemp("exported") / "tiny")
+    graph = write_graph(folder, form="standard", head={"kind": "label"})
+    (folder / "model.onnx").write_bytes(graph.model)
+    return folder
 
 
 @pytest.fixture(scope="session")

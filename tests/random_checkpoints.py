@@ -88,7 +88,7 @@ def exported_only(source: Path, folder: Path) -> Path:
 
 
 def weights_only(source: Path, folder: Path) -> Path:
-    """The checkpoint of ``source`` without its exported model: whoever runs it makes one."""
+    """A copy of the checkpoint of ``source``, without an exported model."""
     folder.mkdir(parents=True)
     for path in (*source.glob("*.json"), source / "model.safetensors"):
         shutil.copy(path, folder)

@@ -51,8 +51,8 @@ class Halves(CpuDevice):
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, tiny: Path) -> Checkpoint:
-    shutil.copytree(tiny, tmp_path / "checkpoint", ignore=shutil.ignore_patterns("train"))
+def checkpoint(tmp_path: Path, exported: Path) -> Checkpoint:
+    shutil.copytree(exported, tmp_path / "checkpoint")
     return Checkpoint(folder=tmp_path / "checkpoint", served_by="a test")
 
 
@@ -205,11 +205,11 @@ def test_run_and_verify_take_it_and_say_why(zoo: Zoo, monkeypatch: pytest.Monkey
 
 
 def test_export_takes_it_and_a_measurement_on_too_few_queries_is_no_evidence(
-    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, exported: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("sympy", reason="fusing needs it")
     monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: True)
-    folder = exported_only(tiny, tmp_path / "exported")
+    folder = exported_only(exported, tmp_path / "exported")
     words = ("export", PANDA, "--config-path", folder, "--target", "cpu")
     measured = zoo(*words, "--precision", "int8", "--quality", "mldr-mini", "--quality-queries", "1", "--json")
     assert measured.exit_code == 0, measured.stderr
@@ -229,10 +229,10 @@ def test_export_takes_it_and_a_measurement_on_too_few_queries_is_no_evidence(
     assert "precision: int8, 2.50 times" in chosen.stderr
 
 
-def test_auto_with_a_file_of_its_own_or_against_half_is_a_usage_error(zoo: Zoo, tiny: Path) -> None:
+def test_auto_with_a_file_of_its_own_or_against_half_is_a_usage_error(zoo: Zoo, exported: Path) -> None:
     for command in ("run", "verify"):
         words = (command, PANDA, "--precision", "auto")
-        assert zoo(*words, "--ckpt", tiny / "model.onnx").exit_code == 2
+        assert zoo(*words, "--ckpt", exported / "model.onnx").exit_code == 2
         assert zoo(*words, "--half").exit_code == 2
     assert zoo("export", PANDA, "--precision", "auto", "--quality", "mldr-mini").exit_code == 2
 

@@ -87,6 +87,27 @@ def within_reach(model: Path, target: Path) -> Path:
     return place / model.name
 
 
+def by_head(model: Path, target: Path) -> tuple[Path, list[str]]:
+    """Names of the products whose weights have an axis for heads too, as folded keys and values have, and a model in which they have names.
+
+    ONNX Runtime's kernel takes the zero points of a scale for each channel for matrices of two axes alone.
+    """
+    import onnx
+
+    proto = onnx.load(model, load_external_data=False)
+    deep = {tensor.name for tensor in proto.graph.initializer if len(tensor.dims) > 2}
+    products = [node for node in proto.graph.node if node.op_type == "MatMul" and node.input[1] in deep]
+    if not products:
+        return model, []
+    for number, node in enumerate(products):
+        node.name = f"product_by_head_{number}"
+    load_weights(proto, model.parent)
+    place = target.with_name(f"{target.name}-named")
+    place.mkdir()
+    write(proto, place / "model.onnx")
+    return place / "model.onnx", [node.name for node in products]
+
+
 def widened(model: Path, target: Path) -> Path:
     """The model with weights that are stored in float16 and cast before use made float32, or the model itself where there are none.
 

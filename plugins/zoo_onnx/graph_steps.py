@@ -9,6 +9,7 @@ from typing import Any
 from zoo.api import Job
 from zoo_onnx.graph_files import (
     LARGEST_SINGLE_FILE,
+    by_head,
     copied,
     declare_operators,
     save,
@@ -96,9 +97,11 @@ def _quantised(job: Job, *, signed: bool) -> dict[str, Any]:
     if any(node.op_type in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") for node in graph.node):
         saturates = not signed and any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)
         return copied(job, f"it was quantised already{SATURATES if saturates else ''}")
+    source, left_out = by_head(within_reach(widened(job.model, job.target), job.target), job.target)
     quantize_dynamic(
-        within_reach(widened(job.model, job.target), job.target),
+        source,
         job.output,
+        nodes_to_exclude=left_out,
         per_channel=True,
         weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         use_external_data_format=_external(job),

@@ -74,8 +74,8 @@ def test_a_branch_is_resolved_to_its_commit_and_offline_to_the_one_fetched_last(
     assert "no such repository, revision or file (404)" in missing.stderr
 
 
-def test_a_run_names_a_restrictive_licence_once_and_records_the_commit(hub: Hub, tiny: Path) -> None:
-    words = ("run", "hf:lab/tiny", "--ckpt", tiny / "model.onnx", "--target", "cpu")
+def test_a_run_names_a_restrictive_licence_once_and_records_the_commit(hub: Hub, exported: Path) -> None:
+    words = ("run", "hf:lab/tiny", "--ckpt", exported / "model.onnx", "--target", "cpu")
     first = zoo_with(hub, *words)
     assert first.returncode == 0, first.stderr
     assert len(first.stdout.splitlines()) == 2
@@ -84,7 +84,7 @@ def test_a_run_names_a_restrictive_licence_once_and_records_the_commit(hub: Hub,
     assert "licence" not in zoo_with(hub, *words).stderr
 
 
-def test_a_report_says_which_commit_served(hub: Hub, tiny: Path) -> None:
+def test_a_report_says_which_commit_served(hub: Hub, exported: Path) -> None:
     words = (
         "run",
         "hf:lab/tiny",
@@ -93,7 +93,7 @@ def test_a_report_says_which_commit_served(hub: Hub, tiny: Path) -> None:
         "--limit",
         "1",
         "--ckpt",
-        tiny / "model.onnx",
+        exported / "model.onnx",
         "--target",
         "cpu",
         "-q",

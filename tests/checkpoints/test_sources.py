@@ -202,8 +202,8 @@ def test_a_mirror_without_the_revision_is_told_with_what_was_tried(hub: Hub) -> 
     assert "Ways out:" in result.stdout
 
 
-def test_a_run_with_a_model_file_of_its_own_fetches_the_tokenizer_alone(hub: Hub, tiny: Path) -> None:
-    command = [sys.executable, "-m", "zoo", "run", CARD.name, "--ckpt", str(tiny / "model.onnx"), "--target", "cpu"]
+def test_a_run_with_a_model_file_of_its_own_fetches_the_tokenizer_alone(hub: Hub, exported: Path) -> None:
+    command = [sys.executable, "-m", "zoo", "run", CARD.name, "--ckpt", str(exported / "model.onnx"), "--target", "cpu"]
     result = subprocess.run(command, env=environment(hub), capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 2

@@ -327,14 +327,14 @@ def test_weights_of_another_user_are_an_error_that_names_them(
     opened = Path.open
 
     def refuse(path: Path, *args: object, **kwargs: object) -> object:
-        if path.name == "model.onnx":
+        if path.name == "model.safetensors":
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", refuse)
     result = zoo("run", MODEL, "--config-path", folder)
     assert result.exit_code == 1
-    assert "model.onnx" in result.stderr
+    assert "model.safetensors" in result.stderr
     assert "Permission denied" in result.stderr
     assert "internal fault" not in result.stderr
 

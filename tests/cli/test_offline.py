@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "openvino": ("run", MODEL, "--offline", "--target", "openvino"),
     "simplify": ("simplify", "model.onnx", "--save-name", "out.onnx"),
 }
-NEEDS = {"export": "onnx", "openvino": "openvino", "simplify": "onnxsim"}
+NEEDS = {"openvino": "openvino", "simplify": "onnxsim"}
 
 
 def can_watch() -> bool:
@@ -52,13 +52,13 @@ def watched(words: tuple[str, ...], home: Path) -> tuple[subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_speaks_to_nobody_and_leaves_the_home_alone(name: str, tiny: Path, tmp_path: Path) -> None:
+def test_a_command_speaks_to_nobody_and_leaves_the_home_alone(name: str, exported: Path, tmp_path: Path) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     home = tmp_path / "home"
     home.mkdir()
     for part in ("model.onnx", "model.safetensors"):
-        shutil.copyfile(tiny / part, part)
+        shutil.copyfile(exported / part, part)
     done, calls = watched((sys.executable, "-m", "zoo", *COMMANDS[name]), home)
     assert done.returncode == (1 if name == "missing" else 0), done.stderr
     assert calls == []

@@ -165,11 +165,11 @@ def test_the_batch_size_changes_no_score(zoo: Zoo, tmp_path: Path) -> None:
     assert batched == pytest.approx(one_by_one, abs=1e-5)  # float32 sums in another order
 
 
-def test_underscore_spellings_of_tecorigins_scripts_work(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+def test_underscore_spellings_of_tecorigins_scripts_work(zoo: Zoo, exported: Path, tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text(FORMS["tecorigin.txt"][0], encoding="utf-8")
     result = zoo(
-        "run", MODEL, "--config_path", tiny, "--ckpt", tiny / "model.onnx", "--data_path", path, "--batch_size", 2,
+        "run", MODEL, "--config_path", exported, "--ckpt", exported / "model.onnx", "--data_path", path, "--batch_size", 2,
         "--shape", 128, "--no_half", "--target", "onnx",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -206,10 +206,10 @@ def test_every_run_of_the_embedded_model_says_that_it_is_a_miniature(zoo: Zoo) -
         assert "miniature stand-in" in zoo("run", MODEL, *quiet).stderr
 
 
-def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, tiny: Path) -> None:
-    said = zoo("run", MODEL, "--config-path", tiny, "--target", "cpu").stderr
-    assert f"checkpoint: {tiny} (the folder given)" in said
-    assert f"model: {tiny / 'model.onnx'}" in said
+def test_the_checkpoint_and_model_file_in_use_are_said(zoo: Zoo, exported: Path) -> None:
+    said = zoo("run", MODEL, "--config-path", exported, "--target", "cpu").stderr
+    assert f"checkpoint: {exported} (the folder given)" in said
+    assert f"model: {exported / 'model.onnx'}" in said
     assert "checkpoint:" not in zoo("run", MODEL, "-q").stderr
 
 

@@ -15,15 +15,15 @@ LARGE = load_card(ROOT / "models" / "bge-reranker-large.toml")
 
 
 @pytest.fixture
-def page(tmp_path: Path, tiny: Path) -> Path:
+def page(tmp_path: Path, exported: Path) -> Path:
     """The folder of the page: a model file of the page's name (the embedded model's), the config folder, and the demo's data."""
-    for path in tiny.iterdir():
+    for path in exported.iterdir():
         if path.name.startswith("model."):
             (Path.cwd() / path.name).symlink_to(path)
-    Path("bge-reranker-large.onnx").symlink_to(tiny / "model.onnx")
+    Path("bge-reranker-large.onnx").symlink_to(exported / "model.onnx")
     config = Path("config")
     config.mkdir()
-    for path in tiny.glob("*.json"):
+    for path in exported.glob("*.json"):
         shutil.copy(path, config)
     shutil.copytree(ROOT / "datas", "datas", ignore=shutil.ignore_patterns("mldr-mini"))
     return Path.cwd()

@@ -64,10 +64,10 @@ def make(copier: object, request: BuildRequest, name: str = "copier") -> Artifac
 
 
 @pytest.fixture
-def order(tmp_path: Path, tiny: Path) -> BuildRequest:
+def order(tmp_path: Path, exported: Path) -> BuildRequest:
     """A checkpoint with weights that nobody here needs to understand."""
     folder = tmp_path / "checkpoint"
-    shutil.copytree(tiny, folder, ignore=shutil.ignore_patterns("*.safetensors", "train"))
+    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     header = json.dumps({"w": {"dtype": "F16", "shape": [500], "data_offsets": [0, 1000]}}).encode()
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(1000))
     checkpoint = Checkpoint(folder=folder, served_by="a test", revision="abc")

@@ -176,14 +176,14 @@ def test_half_and_precision_must_not_contradict_each_other(zoo: Zoo) -> None:
 
 
 def test_a_file_handed_over_is_brought_to_the_precision_asked_for_once(
-    zoo: Zoo, tiny: Path, tmp_path: Path, onnx: Any
+    zoo: Zoo, exported: Path, tmp_path: Path, onnx: Any
 ) -> None:
     model = tmp_path / "mine" / "model.onnx"
     model.parent.mkdir()
-    for path in model_files(tiny / "model.onnx"):
+    for path in model_files(exported / "model.onnx"):
         shutil.copy(path, model.parent)
     before = sorted(model.parent.iterdir())
-    arguments = ("run", "zoo-reranker-tiny", "--ckpt", model, "--config-path", tiny, "--target", "cpu")
+    arguments = ("run", "zoo-reranker-tiny", "--ckpt", model, "--config-path", exported, "--target", "cpu")
     plain = zoo(*arguments)
     assert "(the model file given)" in plain.stderr, "what needs no step is run as it is"
     for precision in ("fp16", "int8"):
@@ -197,15 +197,15 @@ def test_a_file_handed_over_is_brought_to_the_precision_asked_for_once(
     assert sorted(model.parent.iterdir()) == before, "nothing is written beside the user's file"
     for precision in ("fp16", "int8"):
         already = Path(made[precision]["path"]) / "model.onnx"
-        again = zoo("run", "zoo-reranker-tiny", "--ckpt", already, "--config-path", tiny, "--precision", precision)
+        again = zoo("run", "zoo-reranker-tiny", "--ckpt", already, "--config-path", exported, "--precision", precision)
         assert again.exit_code == 0, again.stderr
         assert "already" in again.stderr
 
 
 def test_signed_weights_made_elsewhere_are_named_where_they_overflow(
-    zoo: Zoo, tiny: Path, tmp_path: Path, onnx: Any, monkeypatch: pytest.MonkeyPatch
+    zoo: Zoo, exported: Path, tmp_path: Path, onnx: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, folder = exported_only(tiny, tmp_path / "exported"), tmp_path / "out"
+    source, folder = exported_only(exported, tmp_path / "exported"), tmp_path / "out"
     words = ("zoo-reranker-tiny", "--target", "cpu", "--precision", "int8", "--config-path")
     monkeypatch.setattr("zoo_cpu.device._multiplies_int8", lambda: True)
     made = zoo("export", *words, source, "--output", folder)
@@ -347,14 +347,14 @@ def test_code_in_a_checkpoint_is_not_run(xlmr: Path, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_a_file_that_computes_something_else_fails_its_proof(tiny: Path, tmp_path: Path, onnx: Any) -> None:
+def test_a_file_that_computes_something_else_fails_its_proof(exported: Path, tmp_path: Path, onnx: Any) -> None:
     import onnxruntime
 
-    batches = probes.of_checkpoint(tiny, ["input_ids", "attention_mask"])
-    session = onnxruntime.InferenceSession(str(tiny / "model.onnx"))
+    batches = probes.of_checkpoint(exported, ["input_ids", "attention_mask"])
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
     right = [{"logits": session.run(["logits"], batch)[0]} for batch in batches]
     for label, wrong, fails in (("same", 0.0, False), ("wrong", 1.0, True)):
-        job = _job(tmp_path / label, model=tiny / "model.onnx")
+        job = _job(tmp_path / label, model=exported / "model.onnx")
         probes.save(job.reference, batches, [{"logits": output["logits"] + wrong} for output in right])
         result = proof.prove(job, evaluation.evaluate)
         assert (result["max_rel_error"] > EXACT) == fails
@@ -411,13 +411,13 @@ def test_a_step_that_fails_on_a_full_disk_says_that_the_disk_is_full(
 
 
 def test_onnxsim_dying_leaves_the_graph_as_it_was_and_says_so(
-    tiny: Path, tmp_path: Path, onnx: Any, caplog: pytest.LogCaptureFixture
+    exported: Path, tmp_path: Path, onnx: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("onnxsim", reason=EXPORT)
     folder = tmp_path / "out"
     folder.mkdir()
     request = ExportRequest(
-        source=tiny / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("simplify", "half"),
+        source=exported / "model.onnx", checkpoint=Checkpoint(folder=exported, served_by="a test"), recipe=("simplify", "half"),
         precision="fp16", folder=folder, options={"memory": 1_000_000},
     )  # fmt: skip
     artifact = DefaultExport(Steps(Catalogue.installed().steps)).export(request)
@@ -429,13 +429,13 @@ def test_onnxsim_dying_leaves_the_graph_as_it_was_and_says_so(
     assert [path.name for path in folder.iterdir()] == ["model.onnx"]
 
 
-def test_simplify_writes_a_proven_file_with_its_axes(zoo: Zoo, tiny: Path, tmp_path: Path, onnx: Any) -> None:
+def test_simplify_writes_a_proven_file_with_its_axes(zoo: Zoo, exported: Path, tmp_path: Path, onnx: Any) -> None:
     import onnxruntime
 
     pytest.importorskip("onnxsim", reason=EXPORT)
     for words, files in (((), ["out.onnx"]), (("--save-as-external-data",), ["out.onnx", "out.onnx.data"])):
         place = tmp_path / f"with{len(words)}"
-        result = zoo("simplify", tiny / "model.onnx", "--save-name", place / "out.onnx", *words)
+        result = zoo("simplify", exported / "model.onnx", "--save-name", place / "out.onnx", *words)
         assert result.exit_code == 0, result.stderr
         assert result.stdout == f"{place / 'out.onnx'}\n"
         assert "largest difference from the file it was made from" in result.stderr
@@ -443,26 +443,28 @@ def test_simplify_writes_a_proven_file_with_its_axes(zoo: Zoo, tiny: Path, tmp_p
         onnx.checker.check_model(str(place / "out.onnx"))
         session = onnxruntime.InferenceSession(str(place / "out.onnx"))
         assert all(isinstance(axis, str) for node in session.get_inputs() for axis in node.shape)
-        ran = zoo("run", "zoo-reranker-tiny", "--ckpt", place / "out.onnx", "--config-path", tiny)
+        ran = zoo("run", "zoo-reranker-tiny", "--ckpt", place / "out.onnx", "--config-path", exported)
         assert ran.exit_code == 0, ran.stderr
 
 
-def test_simplify_refuses_what_it_cannot_do_and_writes_nothing(zoo: Zoo, tiny: Path, tmp_path: Path, onnx: Any) -> None:
+def test_simplify_refuses_what_it_cannot_do_and_writes_nothing(
+    zoo: Zoo, exported: Path, tmp_path: Path, onnx: Any
+) -> None:
     pytest.importorskip("onnxsim", reason=EXPORT)
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     target = tmp_path / "place" / "out.onnx"
     for file, words, told in (
         (tmp_path / "absent.onnx", (), "there is no model file"),
         (tmp_path / "bad.onnx", (), "is not an ONNX file"),
-        (tiny / "model.onnx", ("--memory", "0.1"), "was not simplified"),
+        (exported / "model.onnx", ("--memory", "0.1"), "was not simplified"),
     ):
         result = zoo("simplify", file, "--save-name", target, *words)
         assert result.exit_code == 1
         assert told in result.stderr
         assert not target.parent.exists() or not list(target.parent.iterdir())
-    assert zoo("simplify", tiny / "model.onnx").exit_code == 2
-    assert zoo("simplify", tiny / "model.onnx", "--save-name", target, "--timeout", "0").exit_code == 2
-    folder = zoo("simplify", tiny / "model.onnx", "--save-name", tmp_path)
+    assert zoo("simplify", exported / "model.onnx").exit_code == 2
+    assert zoo("simplify", exported / "model.onnx", "--save-name", target, "--timeout", "0").exit_code == 2
+    folder = zoo("simplify", exported / "model.onnx", "--save-name", tmp_path)
     assert "is a folder" in folder.stderr
 
 

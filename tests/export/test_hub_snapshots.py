@@ -19,15 +19,15 @@ DEMO = ("-q", "--json")
 
 
 @pytest.fixture
-def snapshot(tiny: Path) -> Path:
+def snapshot(exported: Path) -> Path:
     """The embedded model as a snapshot: weights of its graph in a file of their own, every file a link to a blob."""
     blobs, folder = Path("cache/blobs"), Path("cache/snapshots/0123")
     blobs.mkdir(parents=True)
     folder.mkdir(parents=True)
-    model = onnx.load(tiny / "model.onnx")
+    model = onnx.load(exported / "model.onnx")
     onnx.save(model, "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=1024)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copyfile(tiny / name, name)
+        shutil.copyfile(exported / name, name)
     for number, name in enumerate([*Path().glob("*.json"), Path("model.onnx"), Path("model.onnx_data")]):
         name.rename(blobs / f"{number:064x}")
         (folder / name.name).symlink_to(Path("../../blobs") / f"{number:064x}")

@@ -226,9 +226,9 @@ def test_an_unknown_model_option_is_refused_with_the_closest(catalogue: Catalogu
 
 
 def test_a_step_of_an_outside_plugin_makes_the_file_of_its_device(
-    catalogue: Catalogue, outside: Outside, tiny: Path, caplog: pytest.LogCaptureFixture
+    catalogue: Catalogue, outside: Outside, exported: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings: dict[str, Any] = {"device": "abacus", "catalogue": catalogue, "checkpoint": tiny}
+    settings: dict[str, Any] = {"device": "abacus", "catalogue": catalogue, "checkpoint": exported}
     with Reranker.open("ids-model", **settings) as reranker:
         [score] = reranker.score([("abc", "de")])
     artifact, options = outside.device.opened[0]
@@ -237,7 +237,7 @@ def test_a_step_of_an_outside_plugin_makes_the_file_of_its_device(
     assert options.extra == {"beads": "10"}
     assert artifact.steps[0].name == "count"
     assert "UNPROVEN" in artifact.steps[0].note
-    with Reranker.open("ids-model", ckpt=tiny / "model.onnx", **settings):
+    with Reranker.open("ids-model", ckpt=exported / "model.onnx", **settings):
         assert outside.device.opened[1][0].steps[0].note.startswith("counted")
     with pytest.raises(ZooError, match="beads=many of the device 'abacus': it takes a whole number"):
         Reranker.open("ids-model", device_options={"beads": "many"}, **settings)

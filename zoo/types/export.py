@@ -174,3 +174,6 @@ class Step:
     """Writes the probe pairs and the logits they should get to ``job.reference``."""
     evaluate: str = ""
     """The logits of the file ``job.model`` for those pairs. Without it the step is reported as unproven."""
+    in_process_bytes: int = 0
+    """For the step ``export``: up to this many bytes of weights its functions are called in the process that asks, because they take less
+    time than the start of another. They must leave it as it was: no global setting, no working folder, no thread stays changed."""

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import ROOT, Zoo
+from random_checkpoints import weights_only
 
 pytestmark = [pytest.mark.export]
 
 PAIRS = ROOT / "tests" / "handwritten_pairs.jsonl"
 """A query with a passage that answers it and one that does not, in English and Chinese; written for this test."""
-
-
-def nodes(model: Path) -> list[tuple[Any, ...]]:
-    """What a graph computes, without who wrote it and when."""
-    import onnx
-
-    graph = onnx.load(str(model), load_external_data=False).graph
-    return [(node.op_type, *node.input, *node.output, *sorted(map(str, node.attribute))) for node in graph.node]
 
 
 def triples() -> list[dict[str, str]]:
@@ -33,7 +23,8 @@ def triples() -> list[dict[str, str]]:
 
 def test_what_is_shipped_is_under_25_mib(tiny: Path) -> None:
     shipped = [path for path in tiny.iterdir() if path.is_file()]
-    assert {"config.json", "model.onnx", "model.safetensors", "tokenizer.json"} <= {path.name for path in shipped}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in shipped}
+    assert not list(tiny.rglob("*.onnx")), "its graph is written from the two first"
     assert sum(path.stat().st_size for path in shipped) < 25 * 2**20
 
 
@@ -51,16 +42,46 @@ def test_it_ranks_handwritten_pairs_right(zoo: Zoo, tmp_path: Path) -> None:
     assert wrong == []
 
 
-def test_weights_that_were_written_again_are_not_scored_with(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
-    """The graph reads the weights' file by byte offsets, and a header of another length moves every number."""
-    folder = tmp_path / "written again"
-    shutil.copytree(tiny, folder)
+def moved(path: Path, more: int) -> None:
+    """Write a safetensors file again with a header of another length, which moves every number."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    path.write_bytes((size + more).to_bytes(8, "little") + content[8 : 8 + size] + b" " * more + content[8 + size :])
+
+
+def test_weights_that_were_written_again_get_a_graph_of_their_own(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    """The graph that is kept names bytes of the file as it was."""
+    folder = weights_only(tiny, tmp_path / "written again")
+    words = ("run", "zoo-reranker-tiny", "--config-path", folder, "--target", "cpu", "--json")
+    first = zoo(*words)
+    assert first.exit_code == 0, first.stderr
+    for more in (1, 8, 4096):
+        moved(folder / "model.safetensors", more)
+        again = zoo(*words)
+        assert again.stdout == first.stdout, again.stderr
+        assert "step 1 of 1: export (direct)" in again.stderr
+
+
+def test_a_header_that_says_another_length_than_it_has_is_refused(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+    folder = weights_only(tiny, tmp_path / "damaged")
     path = folder / "model.safetensors"
     content = path.read_bytes()
     size = int.from_bytes(content[:8], "little")
+    for off in (-1, 1, 2):
+        path.write_bytes((size + off).to_bytes(8, "little") + content[8:])
+        result = zoo("run", "zoo-reranker-tiny", "--config-path", folder, "--target", "cpu")
+        assert result.exit_code == 1
+        assert "model.safetensors" in result.stderr
+        assert result.stdout == ""
+
+
+def test_a_graph_beside_weights_that_were_written_again_is_not_scored_with(
+    zoo: Zoo, exported: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "written again"
+    shutil.copytree(exported, folder)
     for more in (1, 8, 4096):
-        header = content[8 : 8 + size] + b" " * more
-        path.write_bytes((size + more).to_bytes(8, "little") + header + content[8 + size :])
+        moved(folder / "model.safetensors", more)
         result = zoo("run", "zoo-reranker-tiny", "--config-path", folder, "--target", "cpu")
         assert result.exit_code == 1
         assert "no tensor lies there" in result.stderr
@@ -95,30 +116,18 @@ def test_its_model_file_computes_what_transformers_computes(zoo: Zoo, tiny: Path
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_the_export_makes_the_shipped_file(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
-    """From the checkpoint: by the script that wrote it, node for node; by ``zoo export``, the same scores and as much trimmed."""
+def test_the_export_through_torch_scores_the_same(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
     for module in ("torch", "optimum.exporters.onnx", "onnx"):
         pytest.importorskip(module, reason="the export extra is not installed")
-    made = tmp_path / "made.onnx"
-    script = ROOT / "models" / "zoo-reranker-tiny" / "train" / "export_onnx.py"
-    subprocess.run([sys.executable, script, tiny, "--to", made], check=True, capture_output=True)
-    assert nodes(made) == nodes(tiny / "model.onnx")
-
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    for path in tiny.iterdir():
-        if path.is_file() and path.name != "model.onnx":
-            (checkpoint / path.name).symlink_to(path)
-    words = ("--config-path", checkpoint, "--target", "cpu", "--json")
-    exported = zoo("export", "zoo-reranker-tiny", *words, "--exporter", "optimum")
-    assert exported.exit_code == 0, exported.stderr
-    assert (
-        json.loads(exported.stdout)["steps"][1]["note"]
-        == "7 nodes compute the first token only, and no keys and values for it"
-    )
-    shipped, own = (zoo("run", "zoo-reranker-tiny", "--target", "cpu", "--json", *more) for more in ((), words[:2]))
-    logits = [[json.loads(line)["logit"] for line in result.stdout.splitlines()] for result in (shipped, own)]
+    words = ("zoo-reranker-tiny", "--config-path", tiny, "--target", "cpu", "--json")
+    made = zoo("export", *words, "--exporter", "optimum")
+    assert made.exit_code == 0, made.stderr
+    note = "7 nodes compute the first token only, and no keys and values for it"
+    assert json.loads(made.stdout)["steps"][1]["note"] == note
+    results = [zoo("run", *words, *more) for more in ((), ("--exporter", "optimum"))]
+    logits = [[json.loads(line)["logit"] for line in result.stdout.splitlines()] for result in results]
     assert logits[1] == pytest.approx(logits[0], abs=1e-5)
+    assert len(logits[0]) == 2
 
 
 def test_its_card_gives_values_that_verify_holds_it_to(zoo: Zoo, tmp_path: Path) -> None:

@@ -139,21 +139,22 @@ def test_what_is_in_int8_already_stays_as_it_is(tmp_path: Path) -> None:
     assert "table_int8" in weights_of(model)
 
 
-def test_a_whole_model_is_compressed_with_its_proof_and_into_a_third(tiny: Path, tmp_path: Path) -> None:
+def test_a_whole_model_is_compressed_with_its_proof_and_into_a_third(exported: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for path in model_files(tiny / "model.onnx"):
+    for path in model_files(exported / "model.onnx"):
         shutil.copy(path, source)
     folder = tmp_path / "out"
     folder.mkdir()
     request = ExportRequest(
-        source=source / "model.onnx", checkpoint=Checkpoint(folder=tiny, served_by="a test"), recipe=("weight-only-int8",),
+        source=source / "model.onnx", checkpoint=Checkpoint(folder=exported, served_by="a test"), recipe=("weight-only-int8",),
         precision="int8", folder=folder,
     )  # fmt: skip
     artifact = DefaultExport(Steps(Catalogue.installed().steps)).export(request)
     (step,) = artifact.steps
     layers = sum(
-        node.op_type == "Softmax" for node in onnx.load(str(tiny / "model.onnx"), load_external_data=False).graph.node
+        node.op_type == "Softmax"
+        for node in onnx.load(str(exported / "model.onnx"), load_external_data=False).graph.node
     )
     assert step.note == f"{6 * layers + 1} matrices and tables in int8", (
         "six a layer but two fewer in the last, two tables, the head's first"

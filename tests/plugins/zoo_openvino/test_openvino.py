@@ -124,14 +124,14 @@ def test_lower_precisions_score_near_float32_and_otherwise(zoo: Zoo) -> None:
         assert scores != pytest.approx(right, abs=1e-5), f"{precision} is another arithmetic"
         assert scores == pytest.approx(right, abs=0.3), precision
     made = json.loads(zoo("cache", "list", "--json").stdout)["artifacts"]
-    assert [row["recipe"] for row in made] == [["export", "first-token-only", "weight-only-int8"]], (
-        "bf16 runs the file of float32, which is there"
-    )
+    recipes = [row["recipe"] for row in made]
+    assert recipes.count(["export", "first-token-only"]) == 1, "bf16 runs the file of float32"
+    assert (["export", "first-token-only", "weight-only-int8"] in recipes) == ("int8" in lower_precisions())
 
 
 @pytest.mark.skipif(not installed, reason=MISSING)
-def test_an_int8_file_is_made_once_and_runs_from_a_folder_of_its_own(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
-    source = exported_only(tiny, tmp_path / "exported")
+def test_an_int8_file_is_made_once_and_runs_from_a_folder_of_its_own(zoo: Zoo, exported: Path, tmp_path: Path) -> None:
+    source = exported_only(exported, tmp_path / "exported")
     output = tmp_path / "out"
     words = ("zoo-reranker-tiny", "--target", "openvino", "--precision", "int8")
     made = zoo("export", *words, "--config-path", source, "--output", output)
@@ -146,7 +146,7 @@ def test_an_int8_file_is_made_once_and_runs_from_a_folder_of_its_own(zoo: Zoo, t
 
 
 @pytest.mark.skipif(not installed, reason=MISSING)
-def test_float32_does_not_pass_for_bf16(zoo: Zoo, tiny: Path, tmp_path: Path) -> None:
+def test_float32_does_not_pass_for_bf16(zoo: Zoo, exported: Path, tmp_path: Path) -> None:
     if "bf16" in OpenVinoDevice().precisions:
         scores = [
             float(json.loads(line)["logit"])
@@ -162,17 +162,17 @@ def test_float32_does_not_pass_for_bf16(zoo: Zoo, tiny: Path, tmp_path: Path) ->
     assert "cannot run in bf16 here; it runs in fp32, int8" in refused.stderr
     (tmp_path / "cpuinfo").write_text("flags\t\t: avx512bw avx512_bf16\n")
     settings = SessionOptions(precision="bf16", batch_size=1, max_length=8)
-    artifact = Artifact(model=tiny / "model.onnx", precision="fp32", origin="test")
+    artifact = Artifact(model=exported / "model.onnx", precision="fp32", origin="test")
     with pytest.raises(ZooError, match=r"computes in f32 on this CPU, not in bf16: use fp32"):
         OpenVinoDevice(tmp_path / "cpuinfo").open(artifact, settings)
 
 
 @pytest.mark.skipif(not installed, reason=MISSING)
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_a_quality_report_is_made_and_kept_for_auto(zoo: Zoo, tiny: Path, tmp_path: Path, precision: str) -> None:
+def test_a_quality_report_is_made_and_kept_for_auto(zoo: Zoo, exported: Path, tmp_path: Path, precision: str) -> None:
     if precision not in lower_precisions():
         pytest.skip(f"this CPU does not compute in {precision}")
-    folder = exported_only(tiny, tmp_path / "exported")
+    folder = exported_only(exported, tmp_path / "exported")
     words = ("zoo-reranker-tiny", "--config-path", folder, "--target", "openvino")
     quality = ("--quality", "mldr-mini", "--quality-queries", "2", "--json")
     measured = zoo("export", *words, "--precision", precision, *quality)

@@ -22,8 +22,10 @@ from zoo_sdaa.testing import Fake, Machine, fake_sdaa
 pytest.importorskip("onnx")
 
 
-def test_the_panda_demo_runs_in_half_precision_on_the_embedded_model(command: Command, tiny: Path, fake: Fake) -> None:
-    ckpt = ("run", "zoo-reranker-tiny", "--ckpt", tiny / "model.onnx", "--shape", 128)
+def test_the_panda_demo_runs_in_half_precision_on_the_embedded_model(
+    command: Command, exported: Path, fake: Fake
+) -> None:
+    ckpt = ("run", "zoo-reranker-tiny", "--ckpt", exported / "model.onnx", "--shape", 128)
     result = command(*ckpt, "--batch-size", 2, "--half", "--target", "sdaa")
     exact = command(*ckpt, "--target", "cpu")
     lines = result.stdout.splitlines()
