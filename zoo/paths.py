@@ -36,18 +36,17 @@ def zoo_home() -> Path:
     try:
         folder = platformdirs.user_cache_path("zoo-runner")
     except RuntimeError:  # newer versions than 4 raise what older ones give as '~/.cache'
-        return _temporary_home()
-    return folder if folder.is_absolute() else _temporary_home()
+        return temporary_home("this user has no home folder")
+    return folder if folder.is_absolute() else temporary_home("this user has no home folder")
 
 
 @functools.cache
-def _temporary_home() -> Path:
+def temporary_home(reason: str) -> Path:
+    """A folder for the life of this process; ``reason``, why there is no other, is logged once."""
     import shutil
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="zoo-home-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    logger.warning(
-        "this user has no home folder: what is made is kept until the end of this run. Set ZOO_HOME to keep it"
-    )
+    logger.warning("%s: what is made is kept until the end of this run. Set ZOO_HOME to keep it", reason)
     return folder

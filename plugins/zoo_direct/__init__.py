@@ -27,7 +27,7 @@ def zoo_steps() -> Iterable[Step]:
             reference="zoo_direct.step:reference",
             evaluate="zoo_direct.step:evaluate",
             space=1.1,  # steps that follow, and OpenVINO where links are not possible, get a copy of the weights
-            in_process_bytes=64 << 20,  # of these a step takes a fifth of a second, and a process half of one
+            light=True,
             runtime_ops=True,
             can=_can,
         )

@@ -298,6 +298,7 @@ def test_a_user_without_a_home_scores_with_the_model_that_comes_with_zoo(home: s
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("相似度") == 2
     assert "Traceback" not in done.stderr
+    assert "what is made is kept until the end of this run. Set ZOO_HOME to keep it" in done.stderr
 
 
 @needs_root
@@ -366,6 +367,7 @@ def test_each_kind_of_fault_is_told_as_what_it_is(
 def test_a_limit_on_the_size_of_files_ends_with_the_journal_and_goes_on_without_it(tmp_path: Path) -> None:
     data = small.mldr(tmp_path)
     words = " ".join(map(str, ("run", MODEL, "-q", "--mode", "valid", "--data-path", data, "--output", "out")))
+    assert shell("", "run", MODEL, "-q").returncode == 0  # which leaves the model file
     limited = subprocess.run(
         ["bash", "-c", f'ulimit -f 2; "{sys.executable}" -m zoo {words}'], capture_output=True, timeout=120, check=False
     )

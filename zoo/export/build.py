@@ -13,6 +13,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,10 +24,11 @@ from zoo.errors import PluginError, ZooError
 from zoo.export import manifest
 from zoo.export.manifest import Borrowed, FileRecord, Manifest
 from zoo.export.modules import runtime_version
-from zoo.export.run_steps import Plan, plan_of
+from zoo.export.run_steps import SMALL, Plan, plan_of
 from zoo.export.steps import Steps, space_needed
 from zoo.export.store import Entry, Store
 from zoo.files import plain_name
+from zoo.paths import temporary_home
 from zoo.registry.stages import Pipeline
 from zoo.types import Artifact, Checkpoint, ExportRequest, Head, Precision
 
@@ -77,9 +79,17 @@ class Builder:
         self._pipeline, self.steps, self.store = pipeline, steps, store or Store()
 
     def make(self, request: BuildRequest) -> Artifact:
-        """The artifact of ``request``, from the store or made now. Two processes that ask at once make one. Raises ZooError."""
+        """The artifact of ``request``, from the store or made now. Two processes that ask at once make one. Raises ZooError.
+
+        A small one is made for this process alone if the store cannot be written to.
+        """
         store = self.store
         request, plan, inputs, key = self._planned(request)
+        if sum(path.stat().st_size for path in inputs.values()) <= SMALL and not store.is_writable():
+            with suppress(ZooError):  # it may be closed to this user, or have been filled by another
+                if found := self._usable(store.find(key), inputs):
+                    return found
+            store = self.store = Store(temporary_home(f"the folder {store.root} cannot be written to") / "artifacts")
         if found := self._usable(store.find(key), inputs):
             return found
         with store.locked(key):

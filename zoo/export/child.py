@@ -1,6 +1,6 @@
-"""Doing one job: ``python -m zoo.export.child JOB RESULT PARENT`` does it for the process PARENT and writes its result to RESULT.
+"""Doing jobs: ``python -m zoo.export.child JOBS RESULTS PARENT`` does them for the process PARENT and writes their results to RESULTS.
 
-A job that takes less time than a process is done in the process that asks, by ``run_here``.
+Jobs that take less time than a process are done in the process that asks, by ``run_here``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,16 @@ logger = logging.getLogger("zoo.export")
 PR_SET_PDEATHSIG = 1
 
 
-def main(job_text: str, result_path: str, parent: str) -> None:
+def main(jobs_text: str, results_path: str, parent: str) -> None:
     die_with(int(parent))
-    fields: dict[str, Any] = json.loads(job_text)
-    for name in ("model", "checkpoint", "target", "reference", "weights_folder"):
-        fields[name] = Path(fields[name]) if fields[name] else None
-    result, trace = answer(Job(**fields))
-    sys.stderr.write(trace)
-    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
+    answers: list[dict[str, Any]] = []
+    for text in json.loads(jobs_text):
+        result, trace = answer(behind(Job.from_json(text), answers))
+        answers.append(result)
+        sys.stderr.write(trace)
+        if trace:
+            break
+    Path(results_path).write_text(json.dumps(answers), encoding="utf-8")
 
 
 def run_here(job: Job) -> dict[str, Any]:
@@ -41,6 +45,12 @@ def run_here(job: Job) -> dict[str, Any]:
     result, trace = answer(job)
     logger.debug("%s:\n%s", job.name, trace)
     return result_of(result, job)
+
+
+def behind(job: Job, answers: Sequence[Mapping[str, Any]]) -> Job:
+    """The job with what the first one before it, which made the file, says of where its weights lie."""
+    folder = answers[0].get("weights_folder") if answers else None
+    return replace(job, weights_folder=Path(folder)) if folder else job
 
 
 def answer(job: Job) -> tuple[dict[str, Any], str]:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,11 +73,25 @@ class Job:
         """What the child process is given on its command line."""
         return json.dumps(asdict(self), default=str)
 
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        fields: dict[str, Any] = json.loads(text)
+        for name in ("model", "checkpoint", "target", "reference", "weights_folder"):
+            fields[name] = Path(fields[name]) if fields[name] else None
+        return cls(**fields)
+
 
 def run(job: Job) -> dict[str, Any]:
     """The job's result, from a process of its own. Raises StepError, or the ZooError that the step raised there."""
-    job.target.mkdir()
-    return result_of(_answer_of_child(job), job)
+    return run_all([job])[0]
+
+
+def run_all(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The results of jobs of one step, done by one process one after another. Raises as ``run`` does."""
+    for job in jobs:
+        job.target.mkdir()
+    answers = _answers_of_child(jobs)
+    return [result_of(answer, job) for answer, job in zip(answers, jobs, strict=False)]
 
 
 def result_of(answer: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -86,12 +101,15 @@ def result_of(answer: dict[str, Any], job: Job) -> dict[str, Any]:
     return answer
 
 
-def _answer_of_child(job: Job) -> dict[str, Any]:
+def _answers_of_child(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """One answer a job, or fewer of which the last is an error."""
+    job = jobs[0]
     log_path = job.target.with_suffix(".log")
-    result_path = job.target.with_suffix(".json")
+    results_path = job.target.with_suffix(".json")
+    texts = json.dumps([job.to_json() for job in jobs])
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.export.child", job.to_json(), str(result_path), str(os.getpid())],
+            [sys.executable, "-m", "zoo.export.child", texts, str(results_path), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -107,11 +125,11 @@ def _answer_of_child(job: Job) -> dict[str, Any]:
     log_text = log_path.read_text(errors="replace")
     logger.debug("%s:\n%s", job.name, log_text)
     try:
-        answer: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
+        answers: list[dict[str, Any]] = json.loads(results_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         _refuse_full_disk(job)
         raise StepError(f"'{job.name}' {ending(code)}, without a result{_last_line(log_text)}") from None
-    return answer
+    return answers
 
 
 def _wait(process: subprocess.Popen[bytes], job: Job) -> int:

@@ -13,12 +13,15 @@ from zoo.checkpoints.files import model_files, weight_files
 from zoo.errors import PluginError, ZooError
 from zoo.export.child import run_here
 from zoo.export.modules import missing_packages, versions
-from zoo.export.process import Job, StepError, run
+from zoo.export.process import Job, StepError, run, run_all
 from zoo.export.steps import EXPORT, Steps
 from zoo.registry.markers import hookimpl
 from zoo.types import Artifact, ExportRequest, Step, StepReport
 
 logger = logging.getLogger("zoo.export")
+
+SMALL = 64 << 20
+"""Bytes of weights that a model is small with: a light step is done in the process that asks, in less time than another takes to start."""
 
 
 class DefaultExport:
@@ -86,6 +89,7 @@ class Recipe:
         self._work = request.folder.resolve() / "work"
         self._reference = self._work / "reference.npz"
         self._file = _File(request.source)
+        self._early: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Artifact:
         """Do every step; the finished files are moved into the request's folder. Raises ZooError."""
@@ -120,9 +124,9 @@ class Recipe:
 
     def _refer(self, step: Step, compared_with: str) -> None:
         """Record what the source gives, if the step knows how."""
-        if step.reference and not self._reference.exists():
+        if step.reference and ("reference" in self._early or not self._reference.exists()):
             logger.info("computing what the source gives, to compare with")
-            answer = self._answer(step, self._job(step, "reference", step.reference, self._work / "reference"))
+            answer = self._answer(step, self._reference_job(step))
             self._file.compared_with = str(answer.get("compared_with") or compared_with)
 
     def _do(self, step: Step, target: Path) -> None:
@@ -181,7 +185,7 @@ class Recipe:
             )
             logger.warning("%s: %s", report.name, report.note)
             return report
-        proof = self._answer(step, self._job(step, "prove", step.evaluate, self._work / f"{target.name}-proof"))
+        proof = self._answer(step, self._proof_job(step, target))
         report = replace(
             report,
             max_abs_error=proof["max_abs_error"],
@@ -199,12 +203,29 @@ class Recipe:
         return f"the step '{step.name}' of the plugin {self._steps.owner(step)}"
 
     def _answer(self, step: Step, job: Job) -> dict[str, Any]:
-        """The job's result; a time limit can be kept with another process alone."""
+        """The job's result. A light step's three are done at once, here if the model is small; what comes early waits to be asked for."""
+        if known := self._early.pop(job.kind, None):
+            return known
         checkpoint = self._request.checkpoint
-        if checkpoint is None or not step.in_process_bytes or "timeout" in job.options:
+        # A time limit can be kept with another process alone.
+        if not (step.light and checkpoint and step.reference and step.evaluate) or "timeout" in job.options:
             return run(job)
-        size = sum(path.stat().st_size for path in weight_files(checkpoint.folder))
-        return run_here(job) if size <= step.in_process_bytes else run(job)
+        if sum(path.stat().st_size for path in weight_files(checkpoint.folder)) <= SMALL:
+            return run_here(job)
+        if job.kind != "run":
+            return run(job)
+        others = [
+            replace(each, model=job.output) for each in (self._reference_job(step), self._proof_job(step, job.target))
+        ]
+        first, *rest = run_all([job, *others])
+        self._early = {other.kind: result for other, result in zip(others, rest, strict=True)}
+        return first
+
+    def _reference_job(self, step: Step) -> Job:
+        return self._job(step, "reference", step.reference, self._work / "reference")
+
+    def _proof_job(self, step: Step, target: Path) -> Job:
+        return self._job(step, "prove", step.evaluate, self._work / f"{target.name}-proof")
 
     def _job(self, step: Step, kind: Literal["run", "reference", "prove"], function: str, target: Path) -> Job:
         request, file = self._request, self._file

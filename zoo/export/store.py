@@ -69,6 +69,14 @@ class Store:
             there = folder.is_dir()
         return self._entry(folder, fresh=False) if there else None
 
+    def is_writable(self) -> bool:
+        """Whether something can be made in it."""
+        try:
+            self._prepare()
+        except ZooError:
+            return False
+        return all(os.access(folder, os.W_OK | os.X_OK) for folder in (self.root, self.locks))
+
     def entries(self, *, fresh: bool = False) -> Iterator[Entry]:
         """Every finished artifact by name; ``fresh`` reads every byte again instead of trusting times and sizes."""
         for folder in self.folders():

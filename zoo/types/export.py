@@ -135,7 +135,7 @@ class Step:
 
     ``needs``, ``gives`` and ``takes`` are facts about the file (``zoo.export.steps`` names the usual ones); a recipe that asks for
     something an earlier step has taken is refused. ``run``, ``reference`` and ``evaluate`` are written ``package.module:function``;
-    they are called with a ``zoo.api.Job``, each in a child process of its own but for what ``in_process_bytes`` says.
+    they are called with a ``zoo.api.Job``, each in a child process of its own, unless the step is ``light``.
     """
 
     name: str
@@ -174,6 +174,6 @@ class Step:
     """Writes the probe pairs and the logits they should get to ``job.reference``."""
     evaluate: str = ""
     """The logits of the file ``job.model`` for those pairs. Without it the step is reported as unproven."""
-    in_process_bytes: int = 0
-    """For the step ``export``: up to this many bytes of weights its functions are called in the process that asks, because they take less
-    time than the start of another. They must leave it as it was: no global setting, no working folder, no thread stays changed."""
+    light: bool = False
+    """For the step ``export``: its functions take little time and memory, and leave the process as it was. One child process calls all of
+    them, for a small model the process that asks."""
