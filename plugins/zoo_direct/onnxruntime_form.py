@@ -1,7 +1,8 @@
 """The form for ONNX Runtime: its own operators, chosen by measuring on a CPU.
 
 FusedMatMul reads weights as torch keeps them and packs them straight from the mapped file. SkipLayerNormalization and BiasGelu are left
-out: the first was 7 to 9 % slower than Add and LayerNormalization, the second is what ONNX Runtime makes of Add and Gelu by itself.
+out: the first is slower than Add and LayerNormalization (``zoo.onnx_runtime.NOT_FASTER``), the second is what ONNX Runtime makes of Add
+and Gelu by itself.
 """
 
 from __future__ import annotations

@@ -37,3 +37,18 @@ def test_weights_are_found_beside_the_file_and_in_a_folder(tmp_path: Path) -> No
             apart = open_onnxruntime(source, onnxruntime_settings(1), folder).run(None, batch)[0]
             assert np.array_equal(beside, apart)
     assert read_onnx(folder / "model.onnx").inputs == ["input_ids", "token_type_ids", "attention_mask"]
+
+
+def test_a_normalisation_is_not_joined_with_the_sum_before_it(tmp_path: Path) -> None:
+    """ONNX Runtime does so where it knows the shapes, and is slower then."""
+    onnx = pytest.importorskip("onnx", reason="the graph that ONNX Runtime has made is read with onnx")
+    folder = direct.write(tmp_path / "weights", direct.ROBERTA)
+    (folder / "model.onnx").write_bytes(write_graph(folder, form="onnxruntime", head=direct.LABEL).model)
+    settings = onnxruntime_settings(1)
+    settings.optimized_model_filepath = str(tmp_path / "joined.onnx")
+    open_onnxruntime(folder / "model.onnx", settings)
+    made = onnx.load(str(tmp_path / "joined.onnx"), load_external_data=False)
+    kinds = {node.op_type for node in made.graph.node}
+    assert "BiasGelu" in kinds, "other nodes are joined"
+    assert "LayerNormalization" in kinds
+    assert "SkipLayerNormalization" not in kinds
