@@ -93,7 +93,7 @@ def peers_path(checkpoint: Path, scratch: Path, pythons: Mapping[str, str], roun
     """Zoo and its peers by turns. One that fails, as one that is not installed, has its exit code and no round after."""
     commands = {"zoo run": zoo_command(checkpoint)}
     for name, script in PEERS.items():
-        file = scratch / f"{name}.py"
+        file = scratch / f"to_scores_{name}.py"  # a name of its own, or it would import itself
         file.write_text(PAIRS + script, encoding="utf-8")
         commands[name] = [pythons.get(name, sys.executable), str(file), str(checkpoint)]
     environment = {**os.environ, "ZOO_HOME": str(scratch / "zoo-home"), "HF_HUB_OFFLINE": "1"}
