@@ -101,7 +101,7 @@ def by_head(model: Path, target: Path) -> tuple[Path, list[str]]:
         return model, []
     for number, node in enumerate(products):
         node.name = f"product_by_head_{number}"
-    load_weights(proto, model.parent)
+    load_onnx_weights(proto, model.parent)
     place = target.with_name(f"{target.name}-named")
     place.mkdir()
     write(proto, place / "model.onnx")

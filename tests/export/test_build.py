@@ -118,7 +118,7 @@ def test_other_weights_recipes_and_exporters_make_other_artifacts(order: BuildRe
 
 
 def test_the_key_has_the_runtimes_minor_version_if_a_step_writes_its_operators(
-    order: BuildRequest, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    order: BuildRequest, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An artifact with ``flash`` is made again for another ONNX Runtime, one of standard operators alone is found again."""
     made: list[tuple[str, ...]] = []
@@ -126,7 +126,7 @@ def test_the_key_has_the_runtimes_minor_version_if_a_step_writes_its_operators(
     steps = Steps(Catalogue.installed().steps)
     builder = Builder(Pipeline([("exporter", DefaultExport(steps))]), steps)
     recipes = [("flash",), ("first-token-only", "flash"), ("half",), ("first-token-only",)]
-    requests = [replace(order, source=tiny / "model.onnx", recipe=recipe) for recipe in recipes]
+    requests = [replace(order, source=exported / "model.onnx", recipe=recipe) for recipe in recipes]
     for version in ("1.20.1", "1.20.2", "1.21.0"):
         monkeypatch.setattr(import_onnxruntime(), "__version__", version)
         for request in requests:

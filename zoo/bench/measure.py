@@ -35,6 +35,7 @@ AHEAD = 2
 ROWS, LENGTH = (1, 4, 8, 16), 512
 """Shapes that are measured if none are asked for."""
 
+
 @dataclass(frozen=True, order=True)
 class Shape:
     """A batch: ``rows``, and ``length`` tokens in each."""

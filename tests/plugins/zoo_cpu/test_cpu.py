@@ -213,7 +213,9 @@ def test_a_session_may_be_closed_twice_and_not_used_afterwards(exported: Path) -
 
 
 def test_more_tokens_than_the_model_has_positions_is_an_error_not_a_crash(exported: Path) -> None:
-    with CpuDevice().open(Artifact(model=exported / "model.onnx", precision="fp32", origin="test"), options()) as session:
+    with CpuDevice().open(
+        Artifact(model=exported / "model.onnx", precision="fp32", origin="test"), options()
+    ) as session:
         ids = np.full((1, 20_000), 5, dtype=np.int64)
         inputs = {name: np.ones_like(ids) if "mask" in name else ids for name in session.input_names}
         with pytest.raises(ZooError, match=r"failed on a batch \(input_ids \(1, 20000\)"):
