@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +165,7 @@ def test_shapes_that_nobody_asked_for_are_those_that_every_device_takes(
     assert [str(shape) for shape in default_shapes(opened)] == shapes
 
 
+@pytest.mark.skipif(find_spec("onnx") is None, reason="the fake runtime reads models with onnx")
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize(
     ("batch_size", "shapes"), [((), ["1x64", "4x64"]), (("--batch-size", 8), ["1x64", "4x64", "8x64"])]

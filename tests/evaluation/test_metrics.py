@@ -11,6 +11,7 @@ import pytest
 
 import zoo_cpu
 import zoo_cross_encoder
+import zoo_direct
 import zoo_onnx
 from zoo import hookimpl
 from zoo.errors import ScoreError
@@ -173,7 +174,7 @@ def test_a_metric_that_cannot_take_part_is_named_in_the_report(tmp_path: Path) -
         def evaluate(self, run: object, judgements: object) -> dict[str, float]:
             return {"mine": 1.0}
 
-    catalogue = Catalogue.of(wrong=Wrong(), cpu=zoo_cpu, cards=zoo_cross_encoder, steps=zoo_onnx)
+    catalogue = Catalogue.of(wrong=Wrong(), cpu=zoo_cpu, cards=zoo_cross_encoder, direct=zoo_direct, steps=zoo_onnx)
     settings = RunSettings(model="zoo-reranker-tiny", target="cpu", batch_size=32, offline=True)
     data = DataRequest(limit=1, top_k=2, offline=True)
     found = evaluate(settings, EvaluationRequest(data=data, output=tmp_path / "out"), catalogue=catalogue)

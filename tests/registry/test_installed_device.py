@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import zoo_cross_encoder
+import zoo_direct
 import zoo_onnx
 from conftest import Zoo
 from zoo import Reranker, hookimpl
@@ -41,7 +42,7 @@ class Plugin:
 def installed(**changed: Any) -> Catalogue:
     """A catalogue with the CPU's device under another name, in which ``changed`` replaces attributes."""
     device = type("Odd", (CpuDevice,), {"name": "odd", "aliases": (), **changed})()
-    bundled = [PluginRecord(each.__name__, plugin=each) for each in (zoo_cross_encoder, zoo_onnx)]
+    bundled = [PluginRecord(each.__name__, plugin=each) for each in (zoo_cross_encoder, zoo_direct, zoo_onnx)]
     return Catalogue([PluginRecord("mine", "my-devices", "0.3", Plugin(device)), *bundled])
 
 

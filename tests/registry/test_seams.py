@@ -244,7 +244,7 @@ def test_a_step_of_an_outside_plugin_makes_the_file_of_its_device(
 
 
 def test_a_new_version_of_a_step_makes_its_artifacts_again_and_other_plugins_change_no_key(
-    outside: Outside, tiny: Path
+    outside: Outside, exported: Path
 ) -> None:
     class Watcher:
         @hookimpl
@@ -259,7 +259,7 @@ def test_a_new_version_of_a_step_makes_its_artifacts_again_and_other_plugins_cha
 
     def folder(plugin: Outside, **more: object) -> Path:
         plugins = {"outside": plugin, "onnx": zoo_onnx, **more}
-        with Reranker.open("ids-model", device="abacus", catalogue=Catalogue.of(**plugins), checkpoint=tiny):
+        with Reranker.open("ids-model", device="abacus", catalogue=Catalogue.of(**plugins), checkpoint=exported):
             return plugin.device.opened[-1][0].model.parent
 
     first = folder(outside)
@@ -454,7 +454,7 @@ def test_values_that_are_no_integers_are_refused_and_not_cut() -> None:
 
 
 def test_an_observer_that_exports_without_announcing_it_is_refused_for_the_key_would_not_name_it(
-    outside: Outside, tiny: Path
+    outside: Outside, exported: Path
 ) -> None:
     class Quiet:
         @hookimpl
@@ -469,7 +469,7 @@ def test_an_observer_that_exports_without_announcing_it_is_refused_for_the_key_w
 
     def score(**more: object) -> float:
         catalogue = Catalogue.of(outside=outside, onnx=zoo_onnx, **more)
-        with Reranker.open("ids-model", device="abacus", catalogue=catalogue, checkpoint=tiny) as reranker:
+        with Reranker.open("ids-model", device="abacus", catalogue=catalogue, checkpoint=exported) as reranker:
             return float(reranker.score([("abc", "de")])[0])
 
     with pytest.raises(PluginError, match="the plugin 'quiet' made a model file that it did not announce"):

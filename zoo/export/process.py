@@ -75,6 +75,7 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> Job:
+        """What ``to_json`` wrote."""
         fields: dict[str, Any] = json.loads(text)
         for name in ("model", "checkpoint", "target", "reference", "weights_folder"):
             fields[name] = Path(fields[name]) if fields[name] else None

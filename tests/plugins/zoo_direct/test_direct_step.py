@@ -271,10 +271,9 @@ def test_an_export_that_was_killed_at_its_very_end_is_there_and_nothing_else_is_
     assert "holds it already" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
     made = {path.name for path in Store().folders()}
-    for words_of_another in ((*words, "--precision", "int8"), (*words, "--exporter", "optimum")):
-        other = zoo(*words_of_another)
-        assert other.exit_code == 1
-        assert "exists and is not empty" in other.stderr
+    other = zoo(*words, "--precision", "int8")
+    assert other.exit_code == 1
+    assert "exists and is not empty" in other.stderr
     assert {path.name for path in Store().folders()} == made, "nothing was made only to be refused"
     (output / "config.json").write_text((output / "config.json").read_text() + "\n")
     assert "exists and is not empty" in zoo(*words).stderr
