@@ -89,9 +89,10 @@ def test_sizes_may_be_anything(tmp_path: Path, base: Config, seed: int) -> None:
     head = LABEL if "Sequence" in base["architectures"][0] else {"kind": "tokens", "positive": 9, "negative": 4}
     folder, given = write(tmp_path, config), batches(config, [(1,), (9, 5), (40, 17)])
     logits = expected(folder, given, head)
+    bound = TOLERANCE * (2 if "negative" in head else 1)  # a difference of two logits has the rounding of both
     for form in FORMS:
         graph = write_graph(folder, form=form, head=head)
-        assert difference(logits, run(graph.model, folder, given)) < TOLERANCE, form
+        assert difference(logits, run(graph.model, folder, given)) < bound, form
 
 
 @pytest.mark.parametrize(("dtype", "shards"), [("F16", 1), ("BF16", 1), ("F32", 3), ("BF16", 2)])
