@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.api import onnxruntime_settings, open_onnxruntime, probes
 from zoo.api import read_config as read_model_config
+from zoo_direct.float8 import E4M3
 
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -414,7 +415,7 @@ def random_tensors(shapes: Mapping[str, Sequence[int]], seed: int, gain: float =
 
 
 def save(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: str = "F32") -> None:
-    """A safetensors file; ``dtype`` is F32, F16 or BF16 (rounded towards zero, which no test minds)."""
+    """A safetensors file; ``dtype`` is F32, F16, or BF16 or F8_E4M3 (rounded towards zero, which no test minds)."""
     header, parts, place = {}, [], 0
     for name, tensor in tensors.items():
         raw = _stored(tensor, dtype).tobytes()
@@ -429,6 +430,11 @@ def save(path: Path, tensors: Mapping[str, NDArray[np.float32]], dtype: str = "F
 def _stored(tensor: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     if dtype == "BF16":
         return (tensor.view("<u4") >> 16).astype("<u2")
+    if dtype == "F8_E4M3":
+        sizes = np.array(E4M3[:127], np.float32)  # of rising size, without a sign
+        return np.where(tensor < 0, 128, 0).astype("u1") + (np.searchsorted(sizes, abs(tensor), "right") - 1).astype(
+            "u1"
+        )
     return tensor.astype({"F32": "<f4", "F16": "<f2"}[dtype])
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from zoo.api import ZooError
-from zoo_direct import onnx_bytes
-from zoo_direct.onnx_bytes import BFLOAT16, FLOAT, FLOAT16, INT64, AttributeValue
+from zoo_direct import float8, onnx_bytes
+from zoo_direct.onnx_bytes import BFLOAT16, FLOAT, FLOAT16, INT32, INT64, UINT8, AttributeValue
 from zoo_direct.weights import Tensor, Weights
 
-KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
-"""Types of weights that a graph takes, by safetensors' names."""
+KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16, "F8_E4M3": UINT8}
+"""Types of weights that a graph takes, by safetensors' names. 8-bit floats are bytes to it, and looked up: ONNX has them from operator
+set 19 on, and not for every operator.
+"""
 Made = TypeVar("Made")
 Call: TypeAlias = "tuple[Sequence[str], Mapping[str, AttributeValue]]"
 """The inputs and attributes of a node."""
@@ -90,7 +92,7 @@ class Graph:
         """A tensor of the checkpoint, float32 whatever it is stored as unless ``widen`` is off.
 
         ``shape`` is what the file must say. ``rows`` (first, count) takes some rows of it, ``view`` reads the same bytes as another
-        shape; neither copies anything. Half precision is widened by a node that runtimes fold when they open the file.
+        shape; neither copies anything. Smaller types are widened by nodes that runtimes fold when they open the file.
         """
         tensor = self.weights.take(name, shape)
         first, count = rows or (0, shape[0])
@@ -115,6 +117,8 @@ class Graph:
 
     def widened(self, name: str, tensor: Tensor) -> str:
         """What has the type that ``tensor`` is stored in, as float32."""
+        if tensor.dtype == "F8_E4M3":
+            return self.add("Gather", self.numbers(float8.E4M3, [256]), self.add("Cast", name, to=INT32))
         return name if tensor.dtype == "F32" else self.add("Cast", name, to=FLOAT)
 
     def rows_at(self, name: str, shape: Sequence[int], positions: str, *, rows: Sequence[int] = ()) -> str:

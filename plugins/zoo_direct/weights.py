@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.api import InputError, ZooError, read_safetensors, weight_files
+from zoo_direct import float8
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAPPED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+MAPPED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "|u1"}
 """numpy's types for the bytes of those that a model computes with."""
 WRAPPERS = ("", "model.", "module.", "module.model.", "model.model.")
 """What stands before a name: ``model.`` in language models, ``module.`` from DistributedDataParallel, ``model.`` from FlagEmbedding."""
@@ -52,6 +53,8 @@ def read(tensor: Tensor, index: Any = ...) -> NDArray[np.float32]:
     stored = np.memmap(tensor.file, MAPPED[tensor.dtype], "r", tensor.offset, shape=tensor.shape)[index]
     if tensor.dtype == "BF16":  # the upper half of a float32
         stored = (stored.astype("<u4") << 16).view("<f4")
+    elif tensor.dtype == "F8_E4M3":
+        stored = np.array(float8.E4M3, "<f4")[stored]
     return np.asarray(stored, "<f4")
 
 

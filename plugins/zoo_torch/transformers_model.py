@@ -156,7 +156,8 @@ def load(
             "Without transformers, the devices cpu and openvino may know it"
         ) from error
     _check_keys(folder, info)
-    return TransformersModel(model.to(device).eval(), tokens)
+    # transformers leaves 8-bit floats in their type, in which nothing is computed.
+    return TransformersModel(model.to(device, dtype).eval(), tokens)
 
 
 def _dtype_name() -> str:

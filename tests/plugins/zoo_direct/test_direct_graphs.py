@@ -95,7 +95,7 @@ def test_sizes_may_be_anything(tmp_path: Path, base: Config, seed: int) -> None:
         assert difference(logits, run(graph.model, folder, given)) < bound, form
 
 
-@pytest.mark.parametrize(("dtype", "shards"), [("F16", 1), ("BF16", 1), ("F32", 3), ("BF16", 2)])
+@pytest.mark.parametrize(("dtype", "shards"), [("F16", 1), ("BF16", 1), ("F32", 3), ("BF16", 2), ("F8_E4M3", 1)])
 @pytest.mark.parametrize("kind", ["xlm-roberta", "electra"])
 @pytest.mark.parametrize("form", FORMS)
 def test_half_precision_and_shards_are_read_where_they_lie(

@@ -114,7 +114,7 @@ FORM_AND_CONFIG = [
 @pytest.mark.parametrize(
     ("form", "config"), FORM_AND_CONFIG, ids=[f"{form}-{config['model_type']}" for form, config in FORM_AND_CONFIG]
 )
-@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F8_E4M3"])
 def test_scores_stay_close_and_the_checkpoint_is_not_needed(
     tmp_path: Path, form: str, config: Config, dtype: str
 ) -> None:

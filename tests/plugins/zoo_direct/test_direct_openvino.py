@@ -36,7 +36,7 @@ def logits(model: Any, given: Sequence[Batch], empty: dict[str, Any]) -> list[An
 
 
 @pytest.mark.parametrize("config", [*CONFIGS.values(), *DECODERS.values()], ids=lambda config: config["model_type"])
-@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F8_E4M3"])
 def test_openvino_gives_what_the_proof_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config, dtype: str
 ) -> None:

@@ -245,7 +245,7 @@ def test_a_decoder_scores_as_in_transformers(
         assert difference(wanted, run(graph.model, tmp_path, given)) < TOLERANCE, form
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
 def test_weights_that_transformers_stores_in_half_precision_and_shards(tmp_path: Path, dtype: str) -> None:
     model = random_model("XLMRoberta", {**SMALL, "pad_token_id": 1, "type_vocab_size": 1}).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path, max_shard_size="40KB")

@@ -12,6 +12,7 @@ import pytest
 from direct_checkpoints import LABEL, ROBERTA, save, write
 from zoo.errors import ZooError
 from zoo_direct.build import write_graph
+from zoo_direct.float8 import E4M3
 from zoo_direct.weights import Weights
 
 Damage = Callable[[bytes], bytes]
@@ -105,3 +106,9 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, content: s
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ZooError, match=r"config\.json"):
         write_graph(tmp_path, form="onnxruntime", head=LABEL)
+
+
+def test_every_8_bit_float_is_what_torch_makes_of_its_byte() -> None:
+    torch = pytest.importorskip("torch")
+    values = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
+    np.testing.assert_array_equal(np.array(E4M3, np.float32), values)
