@@ -109,14 +109,15 @@ def by_head(model: Path, target: Path) -> tuple[Path, list[str]]:
 
 
 def widened(model: Path, target: Path) -> Path:
-    """The model with weights that are stored in float16 and cast before use made float32, or the model itself where there are none.
+    """The model with weights that are stored in fewer bits and widened before use made float32, or the model itself where there are none.
 
-    Such casts hide the weights from fusion and quantisation, and make a float32 model look like a float16 one.
+    What widens them hides the weights from fusion and quantisation, and make a float32 model look like a float16 one.
     """
     import onnx
 
     proto = onnx.load(model, load_external_data=False)
-    stored = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    small = (onnx.TensorProto.FLOAT16, onnx.TensorProto.UINT8)
+    stored = any(tensor.data_type in small for tensor in proto.graph.initializer)
     if not stored or computed_in_float16(proto.graph):
         return model
     load_onnx_weights(proto, model.parent)

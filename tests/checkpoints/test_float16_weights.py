@@ -12,7 +12,7 @@ from zoo.api import Job, computed_in_float16, open_onnxruntime, widen_float16
 from zoo.onnx_runtime import onnxruntime_settings
 
 onnx = pytest.importorskip("onnx")
-FLOAT, HALF = 1, 10
+FLOAT, INT32, HALF = 1, 6, 10
 
 
 def graph_with(nodes: list[Any], **weights: np.ndarray) -> Any:
@@ -89,6 +89,49 @@ def test_what_a_graph_inside_a_node_reads_is_still_there() -> None:
         node("If", "yes", "y", then_branch=inner, else_branch=inner),
     ]
     model = graph_with(nodes, w=WEIGHT, yes=np.array(True))
+    before = result(model)
+    assert result(widen_float16(model)).tolist() == before.tolist()
+
+
+CODES = np.random.default_rng(0).integers(0, 256, (3, 2)).astype(np.uint8)
+TABLE = np.linspace(-3, 3, 256, dtype=np.float32)
+LOOKED_UP = [
+    node("Cast", "w", "code", to=INT32),
+    node("Gather", "table code", "wide"),
+    node("MatMul", "x wide", "y"),
+]
+
+
+def test_bytes_that_are_looked_up_become_what_they_stand_for() -> None:
+    model = graph_with(LOOKED_UP, w=CODES, table=TABLE)
+    before = result(model)
+    wide = widen_float16(model)
+    assert [each.op_type for each in wide.graph.node] == ["MatMul"]
+    assert [tensor.name for tensor in wide.graph.initializer] == ["w"]
+    assert result(wide).tolist() == before.tolist()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [node("Cast", "w", "itself", to=FLOAT), node("MatMul", "x itself", "z"), node("Add", "p z", "y")],
+        [node("Gather", "other code", "z"), node("MatMul", "x z", "q"), node("Add", "p q", "y")],
+    ],
+)
+def test_bytes_that_are_read_in_another_way_too_stay_bytes(more: list[Any]) -> None:
+    nodes = [*LOOKED_UP[:2], node("MatMul", "x wide", "p"), *more]
+    model = graph_with(nodes, w=CODES, table=TABLE, other=TABLE[::-1].copy())
+    before = result(model)
+    wide = widen_float16(model)
+    assert {tensor.data_type for tensor in wide.graph.initializer if tensor.name == "w"} == {onnx.TensorProto.UINT8}
+    assert result(wide).tolist() == before.tolist()
+
+
+def test_looked_up_bytes_that_a_graph_inside_a_node_reads_are_still_there() -> None:
+    info = onnx.helper.make_tensor_value_info
+    inner = onnx.helper.make_graph([node("MatMul", "x wide", "z")], "inner", [], [info("z", FLOAT, None)])
+    nodes = [*LOOKED_UP[:2], node("If", "yes", "y", then_branch=inner, else_branch=inner)]
+    model = graph_with(nodes, w=CODES, table=TABLE, yes=np.array(True))
     before = result(model)
     assert result(widen_float16(model)).tolist() == before.tolist()
 
