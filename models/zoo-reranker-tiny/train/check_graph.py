@@ -40,7 +40,7 @@ def main() -> None:
                 ids[row, cut:], mask[row, cut:] = 1, 0
             (ours,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
             with torch.no_grad():
-                theirs = model.eval()(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
+                theirs = model.float().eval()(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
             worst = max(worst, float(np.abs(ours - theirs).max()))
             if ours.dtype != np.float32 or ours.shape != (batch, 1):
                 raise SystemExit(f"output is {ours.dtype} {ours.shape}")

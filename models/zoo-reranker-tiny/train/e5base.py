@@ -26,15 +26,21 @@ class E5:
     tensors: dict[str, np.ndarray]
 
 
-def _q4(raw: bytes, count: int) -> np.ndarray:
-    """Q4_0: blocks of 32 weights, fp16 scale then 16 bytes; low nibbles first, then high, each minus 8."""
+def _q4(raw: bytes, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Q4_0: blocks of 32 weights, fp16 scale then 16 bytes; low nibbles first, then high, each minus 8. (numbers, a scale a block)."""
     blocks = np.frombuffer(raw, dtype=np.dtype([("d", "<f2"), ("q", "u1", 16)]), count=count // 32)
     low = (blocks["q"] & 0x0F).astype(np.int8) - 8
     high = (blocks["q"] >> 4).astype(np.int8) - 8
-    return (np.concatenate([low, high], 1) * blocks["d"].astype(np.float32)[:, None]).reshape(-1)
+    return np.concatenate([low, high], 1).reshape(-1), blocks["d"].copy()
 
 
-def read(wheel: Path) -> E5:
+def floats(numbers: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """float32 values of 4-bit blocks."""
+    return (numbers.reshape(-1, 32) * scales.astype(np.float32)[:, None]).reshape(-1)
+
+
+def read(wheel: Path, packed: bool = False) -> E5:
+    """The model; with `packed`, 4-bit tensors stay (numbers, scales)."""
     data = zipfile.ZipFile(wheel).read(MEMBER)
     magic, _, hidden, layers, heads, _, _, _, _, _, _ = struct.unpack_from("<4sI7ifi", data)
     if magic != b"E5S1":
@@ -64,7 +70,8 @@ def read(wheel: Path) -> E5:
     out = {}
     for name, dtype, count, raw in tensors.values():
         if name.endswith((".q.w", ".k.w", ".v.w", ".ao.w", ".fi.w", ".fo.w")) or name == "emb.word":
-            out[name] = _q4(raw, len(raw) // 18 * 32)
+            blocks = _q4(raw, len(raw) // 18 * 32)
+            out[name] = blocks if packed else floats(*blocks)
         else:
             out[name] = np.frombuffer(raw, "<f4").copy()
     return E5(hidden, layers, heads, pieces, scores, out)

@@ -19,7 +19,11 @@ cd "$RAW/debs"
 for name in wordnet-base debian-handbook python3.11-doc postgresql-doc-15 rust-doc \
     libreoffice-help-en-us libreoffice-help-zh-cn libreoffice-help-de libreoffice-help-fr libreoffice-help-es \
     libreoffice-help-ja libreoffice-help-ru libreoffice-help-zh-tw \
-    manpages-zh debian-reference-zh-cn debian-edu-doc-zh-cn wesnoth-1.16-data; do
+    libreoffice-help-it libreoffice-help-ko libreoffice-help-pl libreoffice-help-pt-br libreoffice-help-nl libreoffice-help-sv \
+    libreoffice-help-cs libreoffice-help-tr libreoffice-help-vi libreoffice-help-hi \
+    manpages-zh debian-reference-zh-cn debian-edu-doc-zh-cn debian-reference-de debian-reference-fr debian-reference-es \
+    debian-reference-it debian-reference-ja debian-reference-pt installation-guide-amd64 gnome-user-docs \
+    wesnoth-1.16-data widelands-data stellarium-data r-bioc-go.db; do
     [ -d "$RAW/x_$name" ] && continue
     APT_CONFIG="$RAW/apt.conf" apt-get download "$name"
     dpkg -x "$name"_*.deb "$RAW/x_$name"

@@ -1,11 +1,12 @@
-"""Distil the cross-encoder: cross entropy over one passage and its negatives against a softened target (`target` says which),
-plus a little binary loss so that scores mean something.
+"""Distil the cross-encoder: cross entropy of a passage and its negatives against a softened target (`target` says which), plus a little
+binary loss so that scores mean something.
 
-    train.py --work WORK --base WORK/base --out WORK/model --steps 5000 [--lr 5e-4] [--processes 2]
+    train.py --data WORK/data.npz --teacher WORK/base/teacher.npz --out OUT [--shape six] [--device auto] [--seconds 170] [--seeds 1,2,3] [--resume]
 
-`--steps` fixes the length and with it the learning-rate schedule; `--stop N` ends a run after N steps of that schedule,
-so `--stop 20` repeats the first steps of the real run in a minute. Two processes of one thread each take half of every batch;
-they are a third faster than one process of two threads, and compute the same but for the order of sums.
+One run is a trunk, at a constant rate, and from its end a branch for each of `--seeds`, which differ in what they see and end at a
+rate of zero. The branches and their mean are measured on held-out sections, and the best one is kept. The length is `--steps`, or what
+fits `--seconds` at the speed of the first steps. Every step's random numbers follow from the seed and the step alone, so a run that
+goes on from its checkpoint (`--resume`) does as it would have done. Several `--shape`s are trained one after the other, each in its `--seconds`.
 """
 
 from __future__ import annotations
@@ -13,273 +14,399 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import pickle
-import random
-import tempfile
+import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import evaluate
+import mine
+import model
 import numpy as np
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from checkpoint import write_like
+from mine import Data, Groups
+from model import Shape, Student, _tail, is_matrix, load_teacher, start
+from safetensors.torch import save
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification
 
-LIMIT = 512
-
-
-def pair(query: np.ndarray, passage: np.ndarray, limit: int) -> list[int]:
-    q = query[: max(8, limit - 4 - len(passage))][:96].tolist()
-    return [0, *q, 2, 2, *passage[: limit - 4 - len(q)].tolist(), 2]
-
-
-def collate(rows: list[list[int]]) -> torch.Tensor:
-    ids = np.ones((len(rows), -(-max(map(len, rows)) // 4) * 4), np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    return torch.from_numpy(ids)
+SHAPES = {
+    "six": Shape(),
+    "four": Shape((0, 2, 3, 5), 768, narrow=True, eight_bits=False),
+    "four-wide": Shape((0, 2, 3, 5), 768),
+    "eight": Shape((0, 1, 2, 3, 4, 5, 7, 9), 768),
+    "nano": Shape((0, 1), 64),
+}
+KIND_SHARE = (0.35, 0.43, 0.22)  # sentences, paragraphs, long passages
+NEGATIVES = (3, 2, 2)  # BM25's, the teacher's, random ones
+PART = 15_500_000  # bytes of a file
 
 
-@dataclass(frozen=True)
-class Soft:
-    """Weights of the target: see `target`. The teacher's cosines spread by about 0.03 within a group."""
-
-    temperature: float
-    lexical: float
-    bonus: float
-
-
-def target(group: dict, chosen: list[int], soft: Soft) -> torch.Tensor:
-    """Which passage of a group should win, and by how much: the teacher's cosine plus BM25's view, the own passage lifted.
+def target(s: torch.Tensor, t: torch.Tensor, args: argparse.Namespace) -> torch.Tensor:
+    """Which passage of a group should win, and by how much: the teacher's cosine plus BM25's view, the own passage (the first) lifted.
 
     Each of the two ranks better with the other's help (a bi-encoder misses words, BM25 misses meanings); the sum is what is distilled.
     """
-    bm25, cosine = (torch.tensor([group[key][c] for c in chosen]) for key in ("s", "t"))
-    z = (cosine + soft.lexical * bm25 / max(*group["s"], 1e-6)) / soft.temperature
-    z[0] += soft.bonus
-    return z.softmax(0)
+    z = (t + args.lexical * s / s.max(1, keepdim=True).values.clamp(min=1e-6)) / args.temperature
+    z[:, 0] += args.bonus
+    return z.softmax(1)
 
 
-def batches(data: dict, rng: random.Random, budget: int, k: int, limit: int, soft: Soft) -> Iterator[tuple[list[list[int]], torch.Tensor]]:
-    """Endless batches of whole groups of 1 + k pairs, near `budget` tokens: rows, and a target a group."""
-    passages, groups = data["passages"], data["groups"]
-    while True:
-        order = list(range(len(groups)))
-        rng.shuffle(order)
-        rows: list[list[int]] = []
-        targets: list[torch.Tensor] = []
-        size = 0
-        for g in order:
-            group = groups[g]
-            refs = group["p"]
-            # a group's last four passages are random, those before them BM25's
-            hard = rng.sample(range(1, len(refs) - 4), min(k - 1, len(refs) - 5)) if len(refs) > 5 else []
-            chosen = [0, *hard, *rng.sample(range(len(refs) - 4, len(refs)), k - len(hard))]
-            rows += [pair(group["q"], passages[refs[c]], limit) for c in chosen]
-            targets.append(target(group, chosen, soft))
-            size += sum(map(len, rows[-k - 1 :]))
-            if size >= budget:
-                yield rows, torch.stack(targets)
-                rows, targets, size = [], [], 0
+class Run:
+    """One shape's training."""
 
+    def __init__(self, name: str, data: Data, groups: Groups, teacher: dict[str, torch.Tensor], args: argparse.Namespace, seconds: float, log: Callable[[dict[str, Any]], None]) -> None:
+        compiled = name.endswith("*")
+        name = name.rstrip("*")
+        self.name, self.args, self.seconds, self.log, self.groups = name, args, seconds, log, groups
+        self.began = time.time()
+        self.shape = SHAPES[name]
+        self.device = data.device
+        self.data = data.narrow(teacher["spelled"], teacher["spelled_lengths"]) if self.shape.narrow else data
+        self.seeds = [int(x) for x in args.seeds.split(",")]
+        self.student = Student(start({k: v.cpu() for k, v in teacher.items()}, self.shape, self.seeds[0]), self.shape).to(self.device)
+        if compiled and self.device.type == "cuda":
+            self.student.tail = torch.compile(self.student.tail, dynamic=True)
+        held = data.held.to(self.device)
+        self.trained = (~held).nonzero()[:, 0]
+        self.trained = self.trained[(groups.at[self.trained] >= 0).any(1)]
+        valid = held[groups.query].nonzero()[:, 0]
+        self.valid = valid[torch.randperm(len(valid), generator=torch.Generator().manual_seed(5)).to(self.device)]
+        self.steps = args.steps
+        self.orders: dict[tuple[int, int], torch.Tensor] = {}
+        self.folder = Path(args.out) / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.best = -1.0
+        self.kept = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
 
-class Lean(torch.nn.Module):
-    """The same network as the wrapped transformers model, in bf16 and with less work.
+    def optimizer(self) -> torch.optim.Optimizer:
+        named = self.student.weights()
+        decay = [p for n, p in named.items() if is_matrix(n, p) and "embeddings" not in n]
+        rest = [p for n, p in named.items() if not (is_matrix(n, p) and "embeddings" not in n)]
+        return torch.optim.AdamW([{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=self.args.lr, betas=(0.9, 0.98), eps=1e-8,
+                                 fused=self.device.type == "cuda")
 
-    On two CPU cores nearly all the time goes into matrix products, so the last layer computes only what `<s>` needs,
-    and a batch is cut into strips of similar length instead of being padded to its longest pair.
-    """
+    def order(self, seed: int, epoch: int) -> torch.Tensor:
+        """The groups of an epoch: every query once, with a passage of one of its kinds."""
+        if (seed, epoch) not in self.orders:
+            self.orders = {key: value for key, value in self.orders.items() if key == (seed, epoch - 1)}
+            generator = torch.Generator().manual_seed(seed * 1000 + epoch)
+            queries = self.trained[torch.randperm(len(self.trained), generator=generator).to(self.device)]
+            rows = self.groups.at[queries]
+            luck = torch.rand(rows.shape, generator=generator).to(self.device)
+            keys = torch.log(torch.tensor(KIND_SHARE, device=self.device)) - torch.log(-torch.log(luck.clamp(1e-9, 1 - 1e-7)))
+            pick = keys.masked_fill(rows < 0, -1e9).argmax(1)
+            self.orders[seed, epoch] = rows.gather(1, pick[:, None])[:, 0]
+        return self.orders[seed, epoch]
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.heads = model.config.num_attention_heads
-        self.eps = model.config.layer_norm_eps
+    def rows(self, seed: int, step: int) -> torch.Tensor:
+        """The groups of a step."""
+        size, total = self.args.groups, len(self.trained)
+        parts, at, end = [], step * size, (step + 1) * size
+        while at < end:
+            epoch, first = divmod(at, total)
+            parts.append(self.order(seed, epoch)[first : first + end - at])
+            at += len(parts[-1])
+        return torch.cat(parts)
 
-    def strip(self, ids: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        half = torch.bfloat16
-        roberta = self.model.roberta
-        e = roberta.embeddings
-        batch, width = ids.shape
-        x = words.view(batch, width, -1) + (e.position_embeddings.weight[2 : width + 2] + e.token_type_embeddings.weight[0])
-        size = x.shape[-1]
+    def step(self, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """(loss, how many own passages came first, tokens) of a step; the gradients are there afterwards."""
+        g, args = self.groups, self.args
+        rows = self.rows(seed, step)
+        generator = torch.Generator(self.device).manual_seed(seed * 10_000_000 + step)
+        columns = mine.sample(g, rows, NEGATIVES, generator)
+        wanted = target(g.s[rows].gather(1, columns), g.t[rows].gather(1, columns), args)
+        passages = torch.cat([g.positive[rows][:, None], g.negatives[rows].long().gather(1, (columns[:, 1:] - 1))], 1)
+        # A small pool may not have had enough negatives; what is missing takes no part.
+        absent = passages < 0
+        width = passages.shape[1]
+        packed = self.data.pack(g.query[rows].repeat_interleave(width), passages.clamp(min=0).reshape(-1))
+        logits = self.student(packed).view(-1, width).masked_fill(absent, -30.0)
+        wanted = wanted.masked_fill(absent, 0.0)
+        wanted = wanted / wanted.sum(1, keepdim=True)
+        loss = -(wanted * logits.log_softmax(1)).sum(1).mean()
+        first = torch.zeros_like(logits)
+        first[:, 0] = 1
+        binary = F.binary_cross_entropy_with_logits(logits, first, reduction="none").masked_fill(absent, 0.0).mean()
+        (loss + args.binary * binary).backward()
+        return loss.detach(), (logits.argmax(1) == 0).sum().detach(), len(packed.ids)
 
-        def norm(x: torch.Tensor, layer: torch.nn.LayerNorm) -> torch.Tensor:
-            return F.layer_norm(x, (size,), layer.weight.to(x.dtype), layer.bias.to(x.dtype), self.eps)
+    def train(self, phase: str, seed: int, first: int, last: int, rate: Callable[[int], float], optimizer: torch.optim.Optimizer, until: float) -> int:
+        """Steps `first` to `last`; returns the step it came to: less than `last` only if the time ran out."""
+        started, tokens, seen, timed = time.time(), 0, 0, 0.0
+        losses = torch.zeros((), device=self.device)
+        right = torch.zeros((), device=self.device, dtype=torch.long)
+        every = self.args.log_every
+        step = first
+        kept: dict[str, torch.Tensor] | None = None
+        while step < (last or self.steps or 10**9):
+            for group in optimizer.param_groups:
+                group["lr"] = self.args.lr * rate(step)
+            loss, correct, size = self.step(seed, step)
+            torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses += loss
+            right += correct
+            tokens += size
+            self.tokens += size
+            seen += 1
+            step += 1
+            if not self.steps and step in (30, 90):
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+                if step == 30:
+                    timed = time.time()
+                else:
+                    self.plan((time.time() - timed) / 60 if timed else (time.time() - started) / seen)
+                    last = self.trunk_steps
+            if step % every == 0 or step == last:
+                value = losses.item() / seen
+                if not math.isfinite(value):
+                    self.log({"shape": self.name, "phase": phase, "step": step, "loss": str(value), "again from the last weights, at half the rate": self.args.lr / 2})
+                    if kept is None or self.args.lr < 1e-5:
+                        raise SystemExit(f"loss is {value} at step {step}")
+                    self.args.lr /= 2
+                    self.student.load_state_dict(kept)
+                    optimizer.load_state_dict(self.optimizer().state_dict())
+                    losses.zero_()
+                    right.zero_()
+                    seen = 0
+                    continue
+                kept = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
+                self.log({"shape": self.name, "phase": phase, "seed": seed, "step": step, "loss": round(value, 4), "accuracy": round(right.item() / seen / self.args.groups, 4),
+                          "rate": round(self.args.lr * rate(step - 1), 7), "tokens": self.tokens, "seconds": round(time.time() - self.began, 1),
+                          "tokens/s": round(tokens / (time.time() - started))})
+                losses.zero_()
+                right.zero_()
+                seen = 0
+            if step % self.args.save_every == 0:
+                self.checkpoint(phase, seed, step, optimizer)
+            if step == self.args.stop or time.time() > until:
+                self.checkpoint(phase, seed, step, optimizer)
+                break
+        return step
 
-        def linear(x: torch.Tensor, layer: torch.nn.Linear) -> torch.Tensor:
-            return F.linear(x, layer.weight.to(half), layer.bias.to(half))
+    def plan(self, pace: float) -> None:
+        """How many steps fit the time, at so many seconds each."""
+        rest = self.seconds - (time.time() - self.began) - self.args.reserve * (len(self.seeds) + 1)
+        self.steps = 90 + max(1, int(rest / pace))
+        self.log({"shape": self.name, "steps": self.steps, "pace": round(pace, 4)})
 
-        def split(x: torch.Tensor, parts: int) -> torch.Tensor:
-            return x.view(batch, -1, parts, self.heads, size // self.heads).permute(2, 0, 3, 1, 4)
+    @property
+    def trunk_steps(self) -> int:
+        return max(1, round(self.steps * self.args.trunk))
 
-        x = norm(x, e.LayerNorm).to(half)
-        bias = torch.where(ids == 1, -1e4, 0.0).to(half)[:, None, None, :]
-        scale = (size // self.heads) ** -0.5
-        last = len(roberta.encoder.layer) - 1
-        for n, layer in enumerate(roberta.encoder.layer):
-            a = layer.attention.self
-            if n < last:
-                weight = torch.cat([a.query.weight * scale, a.key.weight, a.value.weight]).to(half)
-                q, k, v = split(F.linear(x, weight, torch.cat([a.query.bias * scale, a.key.bias, a.value.bias]).to(half)), 3)
-            else:
-                weight = torch.cat([a.key.weight, a.value.weight]).to(half)
-                k, v = split(F.linear(x, weight, torch.cat([a.key.bias, a.value.bias]).to(half)), 2)
-                x = x[:, :1]
-                q = split(linear(x, a.query) * scale, 1)[0]
-            mixed = (torch.softmax(q @ k.transpose(-1, -2) + bias, -1) @ v).transpose(1, 2).reshape(batch, -1, size)
-            x = norm(x + linear(mixed, layer.attention.output.dense), layer.attention.output.LayerNorm)
-            x = norm(x + linear(F.gelu(linear(x, layer.intermediate.dense)), layer.output.dense), layer.output.LayerNorm)
-        head = self.model.classifier
-        return head.out_proj(torch.tanh(head.dense(x[:, 0].float())))[:, 0]
+    @property
+    def branch_steps(self) -> int:
+        return max(1, (self.steps - self.trunk_steps) // len(self.seeds))
 
-    def forward(self, rows: list[list[int]], tokens: int = 1536) -> torch.Tensor:
-        """Scores of the pairs, in their order."""
-        if not rows:
-            return torch.empty(0)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        strips, at = [], 0
-        while at < len(order):
-            end = at + 1
-            while end < len(order) and (end - at + 1) * len(rows[order[end]]) <= tokens:
-                end += 1
-            strips.append(collate([rows[i] for i in order[at:end]]))
-            at = end
-        # One look-up for all strips: each costs a gradient of the size of the whole embedding.
-        words = F.embedding(torch.cat([ids.view(-1) for ids in strips]), self.model.roberta.embeddings.word_embeddings.weight)
-        out = [self.strip(ids, part) for ids, part in zip(strips, words.split([ids.numel() for ids in strips]))]
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(out)[back]
+    def checkpoint(self, phase: str, seed: int, step: int, optimizer: torch.optim.Optimizer, name: str = "checkpoint") -> None:
+        path = self.folder / f"{name}.pt"
+        torch.save({"phase": phase, "seed": seed, "step": step, "steps": self.steps, "tokens": self.tokens, "student": self.student.state_dict(),
+                    "optimizer": optimizer.state_dict()}, path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
 
+    def restore(self, name: str, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        state = torch.load(self.folder / f"{name}.pt", map_location=self.device, weights_only=True)
+        self.student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.tokens = state["steps"], state["tokens"]
+        return dict(state)
 
-@torch.no_grad()
-def evaluate(model: Lean, data: dict, groups: int, limit: int) -> dict[str, float]:
-    """Mean reciprocal rank of the passage among its 14 negatives, by language group."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for group in data["groups"][:groups]:
-        rows = [pair(group["q"], data["passages"][p], limit) for p in group["p"]]
-        scores = model(rows)
-        rr = 1 / (1 + (scores[1:] >= scores[0]).sum().item())
-        lexical = group["s"]
-        base = 1 / (1 + sum(s >= lexical[0] for s in lexical[1:]))
-        for key in ("all", group["lang"] if group["lang"] in ("en", "zh") else "other"):
-            found[key].append(rr)
-            found[f"bm25_{key}"].append(base)
-    return {k: round(float(np.mean(v)), 4) for k, v in sorted(found.items())}
+    def try_forms(self) -> None:
+        """One step, by simpler means if the fast ones fail on this card."""
+        for form in ("as asked", "not compiled", "padded"):
+            if form == "not compiled":
+                self.student.tail = model._tail
+            elif form == "padded":
+                model.FORMS["attention"] = "padded"
+            try:
+                loss, *_ = self.step(self.seeds[0], 0)
+                norm = torch.nn.utils.get_total_norm([p.grad for p in self.student.parameters()])
+                mine.finish(self.device)
+                if self.device.type == "cuda" and model.FORMS["attention"] == "varlen":  # against plain attention
+                    self.student.zero_grad(set_to_none=True)
+                    model.FORMS["attention"] = "padded"
+                    plain, *_ = self.step(self.seeds[0], 0)
+                    plain_norm = torch.nn.utils.get_total_norm([p.grad for p in self.student.parameters()])
+                    self.log({"shape": self.name, "loss": loss.item(), "padded": plain.item(), "gradient": norm.item(), "padded gradient": plain_norm.item()})
+                    if abs(norm - plain_norm) < 0.05 * plain_norm and abs(loss - plain) < 0.02 * abs(plain):
+                        model.FORMS["attention"] = "varlen"
+                break
+            except Exception as error:
+                self.log({"shape": self.name, "failed": form, "error": repr(error)[:500]})
+                if form == "padded":
+                    raise
+        self.student.zero_grad(set_to_none=True)
 
+    def all(self) -> None:
+        """The trunk, the branches, and their mean."""
+        self.tokens = 0
+        self.try_forms()
+        until = self.began + self.seconds
+        optimizer = self.optimizer()
+        at: dict[str, Any] = {"phase": "trunk", "seed": self.seeds[0], "step": 0}
+        if self.args.resume and (self.folder / "checkpoint.pt").exists():
+            at = self.restore("checkpoint", optimizer)
+            self.log({"shape": self.name, "resumed": at["phase"], "seed": at["seed"], "step": at["step"]})
+        warm = self.args.warmup
+        if at["phase"] == "trunk":
+            step = self.train("trunk", self.seeds[0], at["step"], self.trunk_steps if self.steps else 0, lambda n: min(1.0, (n + 1) / warm), optimizer, self.began + 0.75 * self.seconds)
+            if step == self.args.stop:
+                return
+            self.checkpoint("trunk", self.seeds[0], step, optimizer, "trunk")
+            at = {"phase": "branch", "seed": self.seeds[0], "step": 0}
+            self.measure("trunk")
+        ends: list[dict[str, torch.Tensor]] = []
+        count = self.branch_steps
+        for n, seed in enumerate(self.seeds):
+            if seed != at["seed"] and n < self.seeds.index(at["seed"]):
+                ends.append(torch.load(self.folder / f"branch-{seed}.pt", map_location=self.device, weights_only=True))
+                continue
+            if time.time() > until and ends:
+                break
+            begin = at["step"] if seed == at["seed"] else 0
+            if begin == 0:
+                optimizer = self.optimizer()
+                self.restore("trunk", optimizer)
+            step = self.train("branch", seed, begin, count, lambda n: max(0.01, 1 - n / count), optimizer, until)
+            if step == self.args.stop:
+                return
+            ends.append({k: v.detach().clone() for k, v in self.student.state_dict().items()})
+            torch.save(ends[-1], self.folder / f"branch-{seed}.pt")
+            self.measure(f"branch {seed}")
+        if len(ends) > 1:
+            self.student.load_state_dict({k: torch.stack([e[k] for e in ends]).mean(0) for k in ends[0]})
+            self.measure("mean of the branches")
 
-def save(model: torch.nn.Module, base: Path, out: Path) -> None:
-    write_like(base, out, {k: v.detach().to(torch.float16).numpy() for k, v in model.state_dict().items() if "position_ids" not in k})
+    @torch.no_grad()
+    def measure(self, what: str) -> None:
+        """Mean reciprocal rank of the own passage of held-out queries among all its negatives; the best weights so far are written."""
+        found: dict[str, list[float]] = defaultdict(list)
+        g = self.groups
+        compiled, self.student.tail = self.student.tail, _tail
+        for part in mine.batches_of(min(self.args.evaluate, len(self.valid)), max(1, self.args.groups // 4)):
+            rows = self.valid[part]
+            passages = torch.cat([g.positive[rows][:, None], g.negatives[rows].long()], 1)
+            absent = passages < 0
+            width = passages.shape[1]
+            logits = self.student(self.data.pack(g.query[rows].repeat_interleave(width), passages.clamp(min=0).reshape(-1))).view(-1, width)
+            ranks = {"": logits, "bm25 ": g.s[rows], "target ": target(g.s[rows], g.t[rows], argparse.Namespace(**{**vars(self.args), "bonus": 0.0}))}
+            names = list(zip(g.kind[rows].tolist(), self.data.q_language[g.query[rows]].tolist(), self.data.q_kind[g.query[rows]].tolist()))
+            for label, scores in ranks.items():
+                rank = 1 + ((scores[:, 1:] >= scores[:, :1]) & ~absent[:, 1:]).sum(1)
+                for value, (kind, language, query) in zip((1 / rank).tolist(), names):
+                    for key in ("all", ("sentences", "paragraphs", "long")[kind], self.data.languages[language], self.data.kinds[query]):
+                        found[f"{label}{key}"].append(value)
+        self.student.tail = compiled
+        figures = {key: round(sum(v) / len(v), 4) for key, v in sorted(found.items())}
+        score = sum(figures.get(x, 0.0) for x in ("sentences", "paragraphs", "long")) / 3
+        better = score > self.best
+        self.log({"shape": self.name, "measured": what, "score": round(score, 4), "kept": better, "seconds": round(time.time() - self.began, 1), "mrr": figures})
+        if better:
+            self.best = score
+            self.kept = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
+            self.write()
+
+    @torch.no_grad()
+    def collections(self, path: Path, vocabulary: str, deadline: float) -> None:
+        """Whole collections reranked by the weights that were kept, as far as the time goes."""
+        self.student.load_state_dict(self.kept)
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        figures = []
+        for name in sorted({x.split("/")[0] for x in arrays}, key=lambda x: (x == "cmrc2018-zh", x)):
+            c = {part: arrays[f"{name}/{part}"] for part in ("candidates", "gains", "ideal")}
+            c |= {part: arrays[f"{name}/{vocabulary}/{part}"] for part in ("q_tokens", "q_length", "d_tokens", "d_length")}
+            if time.time() > deadline:
+                break
+            scores, pairs, seconds = evaluate.rank(self.student, c, self.device, 200_000)
+            ndcg, rr = evaluate.measures(scores, c)
+            self.log({"shape": self.name, "collection": name, "queries": len(ndcg), "ndcg@10": round(float(ndcg.mean()), 4), "mrr@10": round(float(rr.mean()), 4),
+                      "bm25": round(float(arrays[f"{name}/base"].mean()), 4), "pairs/s": round(pairs / seconds)})
+            figures.append({"collection": name, "ndcg@10": [round(float(x), 4) for x in ndcg]})
+            (Path(self.args.out) / f"{self.name}-collections.json").write_text(json.dumps(figures))
+
+    def write(self) -> None:
+        """The weights as a safetensors file, in parts."""
+        tensors = self.student.stored()
+        data = save({name: tensor for name, tensor in tensors.items()}, metadata={"format": "pt"})
+        for n, at in enumerate(range(0, len(data), PART)):
+            path = Path(self.args.out) / f"{self.name}.{n}"
+            path.with_suffix(".part").write_bytes(data[at : at + PART])
+            os.replace(path.with_suffix(".part"), path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", default="train", help="name of the group file")
-    parser.add_argument("--valid", default="valid", help="name of the group file for the validation curve")
+    parser.add_argument("--mined", type=Path, help="where groups are kept between runs (default: OUT/mined.pt)")
+    parser.add_argument("--shape", default="six", help=f"of {', '.join(SHAPES)}; several joined by commas; with * at its end, layers go through torch.compile")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--seconds", default="3600", help="for each shape; several joined by commas")
+    parser.add_argument("--until", type=float, default=0, help="Unix time by which all is over; --seconds are then shares of what is left")
+    parser.add_argument("--mining-seconds", type=float, default=1e9)
+    parser.add_argument("--collections", type=Path, help="collections to rank at the end, as evaluate.py --pack wrote them")
+    parser.add_argument("--collections-seconds", type=float, default=40)
+    parser.add_argument("--steps", type=int, default=0, help="of the trunk and all branches (default: what fits the time)")
+    parser.add_argument("--stop", type=int, default=0, help="end after so many steps of a phase, with a checkpoint: to repeat the first ones, or to go on later")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--trunk", type=float, default=0.55, help="share of the steps before the branches")
+    parser.add_argument("--groups", type=int, default=64, help="queries a step, with eight passages each")
+    parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=0.02, help="cosine for one logit of the target")
     parser.add_argument("--lexical", type=float, default=0.08, help="cosine that BM25's best is worth in the target")
-    parser.add_argument("--bonus", type=float, default=1.5, help="how far the passage that belongs is lifted, in logits")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--stop", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=3e-4)
-    parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--budget", type=int, default=4096, help="tokens a step")
-    parser.add_argument("--negatives", type=int, default=4)
-    parser.add_argument("--limit", type=int, default=LIMIT)
+    parser.add_argument("--bonus", type=float, default=2.0, help="how far the passage that belongs is lifted, in logits")
     parser.add_argument("--binary", type=float, default=0.15, help="weight of the binary loss")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--evaluate-every", type=int, default=500)
-    parser.add_argument("--evaluate-groups", type=int, default=100)
+    parser.add_argument("--evaluate", type=int, default=3000, help="held-out groups to measure on")
+    parser.add_argument("--reserve", type=float, default=5.0, help="seconds that a measurement takes")
+    parser.add_argument("--save-every", type=int, default=1000)
+    parser.add_argument("--log-every", type=int, default=50)
     args = parser.parse_args()
-    if args.processes == 1:
-        run(0, args, "")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(run, (args, f"file://{folder}/store"), nprocs=args.processes)
-
-
-def run(rank: int, args: argparse.Namespace, store: str) -> None:
-    """One process: its share of every batch; gradients are summed, so all hold the same weights."""
-    torch.set_num_threads(1)
-    if store:
-        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=args.processes)
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
-    data, valid = (pickle.loads((args.work / f"{name}.pkl").read_bytes()) for name in (args.data, args.valid))
-    model = AutoModelForSequenceClassification.from_pretrained(args.base, dtype=torch.float32).train()
-    decay = [p for n, p in model.named_parameters() if p.dim() == 2 and "embeddings" not in n]
-    rest = [p for n, p in model.named_parameters() if not (p.dim() == 2 and "embeddings" not in n)]
-    optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98), fused=True)
-
-    def rate(step: int) -> float:
-        if step < args.warmup:
-            return (step + 1) / args.warmup
-        return 0.02 + 0.98 * max(0.0, (args.steps - step) / (args.steps - args.warmup))
-
-    lean = Lean(model)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    used = list(model.parameters())
-    soft = Soft(args.temperature, args.lexical, args.bonus)
-    stream = batches(data, rng, args.budget, args.negatives, args.limit, soft)
+    began = time.time()
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
     args.out.mkdir(parents=True, exist_ok=True)
-    log = (args.out / "log.jsonl").open("w") if rank == 0 else None
-    start, tokens, losses, right, seen = time.time(), 0, [], 0, 0
-    last = min(args.stop or args.steps, args.steps)
-    for step in range(1, last + 1):
-        rows, wanted = next(stream)
-        groups, size = len(wanted), args.negatives + 1
-        # Dealt out by length, there and back again, so that no process waits for another.
-        lengths = [sum(map(len, rows[g * size : (g + 1) * size])) for g in range(groups)]
-        dealt = sorted(range(groups), key=lambda g: -lengths[g])
-        mine = [g for n, g in enumerate(dealt) if n % (2 * args.processes) in (rank, 2 * args.processes - 1 - rank)]
-        logits = lean([row for g in mine for row in rows[g * size : (g + 1) * size]]).view(len(mine), size)
-        loss = F.cross_entropy(logits, wanted[mine], reduction="sum") / groups
-        first = torch.zeros_like(logits)
-        first[:, 0] = 1
-        total = loss + args.binary * F.binary_cross_entropy_with_logits(logits, first, reduction="sum") / (groups * size)
-        total.backward()
-        figures = torch.tensor([loss.item(), float((logits.argmax(1) == 0).sum())])
-        if store:
-            flat = torch.cat([figures, *(p.grad.view(-1) for p in used)])
-            dist.all_reduce(flat)
-            figures, *grads = flat.split([2, *(p.numel() for p in used)])
-            for p, grad in zip(used, grads):
-                p.grad.copy_(grad.view_as(p))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        schedule.step()
-        tokens += sum(map(len, rows))
-        losses.append(figures[0].item())
-        right += int(figures[1])
-        seen += groups
-        if not math.isfinite(losses[-1]):
-            raise SystemExit(f"loss is {losses[-1]} at step {step}")
-        if log is None:
-            continue
-        if step % 25 == 0 or step == last:
-            row = {"step": step, "loss": round(float(np.mean(losses)), 4), "accuracy": round(right / seen, 4), "tokens": tokens, "seconds": round(time.time() - start)}
-            losses, right, seen = [], 0, 0
-            if step % 100 == 0 or step == last:
-                save(model, args.base, args.out)
-            if step % args.evaluate_every == 0 or step == last:
-                row["valid"] = evaluate(lean, valid, args.evaluate_groups, args.limit)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            if step % 100 == 0 or step == last or step <= 50:
-                print(json.dumps(row), flush=True)
-    if store:
-        dist.destroy_process_group()
+    with (args.out / "log.jsonl").open("a") as file:
+
+        def log(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            short = {k: v for k, v in row.items() if k != "mrr"} | {k: v for k, v in row.get("mrr", {}).items() if k.split()[-1] in ("all", "long", "rare", "en", "zh")}
+            print(json.dumps(short), flush=True)
+
+        data = Data(args.data, device)
+        teacher = load_teacher(str(args.teacher), device)
+        mined = args.mined or args.out / "mined.pt"
+        if mined.exists():
+            groups = Groups(**{k: v.to(device) for k, v in torch.load(mined, weights_only=True).items()})
+        else:
+            groups = mine.mine(data, teacher, 0, seconds=args.mining_seconds)
+            torch.save(vars(groups), mined)
+        log({"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", "torch": torch.__version__, "groups": len(groups.query),
+             "held out": int(data.held.sum()), "seconds": round(time.time() - began, 1)})
+        seconds = [float(x) for x in args.seconds.split(",")]
+        names = args.shape.split(",")
+        seconds += seconds[-1:] * (len(names) - len(seconds))
+        runs = []
+        rate = args.lr
+        for n, name in enumerate(names):
+            share = seconds[n]
+            if args.until:
+                share *= max(10.0, args.until - args.collections_seconds - time.time()) / sum(seconds[n:])
+            args.lr = rate
+            runs.append(Run(name, data, groups, teacher, args, share, log))
+            runs[-1].all()
+        for n, run in enumerate(runs) if args.collections else ():
+            now = time.time()
+            run.collections(args.collections, "narrow" if run.shape.narrow else "wide", now + (args.until - now) / (len(runs) - n) - 5 if args.until else now + 1e9)
 
 
 if __name__ == "__main__":
