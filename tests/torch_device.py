@@ -36,7 +36,7 @@ class TorchSession:
             if self.head.get("positive") is not None
             else transformers.AutoModelForSequenceClassification
         )
-        self.model: Any = kind.from_pretrained(artifact.model, dtype=torch.float32).eval()
+        self.model: Any = kind.from_pretrained(artifact.model, dtype=torch.float32).float().eval()
         types = getattr(self.model.config, "type_vocab_size", 0) > 1
         self.input_names: Sequence[str] = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
 
