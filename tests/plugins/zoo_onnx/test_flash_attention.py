@@ -17,18 +17,18 @@ pytestmark = [pytest.mark.export]
 onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 ort = pytest.importorskip("onnxruntime")
 
-ATTENTIONS = 3
-"""Of the embedded model: four layers, of which trim has given the last one query only."""
+ATTENTIONS = 5
+"""Of the embedded model: six layers, of which trim has given the last one query only."""
 
 
 @pytest.fixture
 def model(exported: Path) -> Any:
-    """The shipped graph with its weights in it."""
-    from zoo.api import load_onnx_weights
+    """The shipped graph with its weights in it, in float32."""
+    from zoo.api import load_onnx_weights, widen_float16
 
     proto = onnx.load(exported / "model.onnx", load_external_data=False)
     load_onnx_weights(proto, exported)
-    return proto
+    return widen_float16(proto)
 
 
 def joined(model: Any) -> tuple[Any, int]:
