@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
 SCRIPTS = Path(__file__).resolve().parent.parent / "models" / "zoo-reranker-tiny" / "train"
 if not SCRIPTS.is_dir():
     pytest.skip("the training scripts are not part of an installed package", allow_module_level=True)
