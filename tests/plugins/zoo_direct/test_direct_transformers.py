@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from direct_checkpoints import LABEL, LENGTHS, Batch, batches, difference, open_session, run
+from zoo.api import onnxruntime_settings, open_onnxruntime
 from zoo_direct.build import FORMS, write_graph
 from zoo_direct.proof import expected
 
@@ -271,14 +272,10 @@ def test_graphs_are_valid_onnx(tmp_path: Path, form: str) -> None:
 
 def test_a_session_takes_the_graph_as_bytes_with_the_weights_folder(tmp_path: Path) -> None:
     """ONNX Runtime 1.21 and later, without writing the graph down."""
-    import onnxruntime
-
     config = {**SMALL, "pad_token_id": 1, "type_vocab_size": 1}
     random_model("XLMRoberta", config).save_pretrained(tmp_path)
     graph = write_graph(tmp_path, form="onnxruntime", head=LABEL)
-    settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(tmp_path))
-    session = onnxruntime.InferenceSession(graph.model, settings, providers=["CPUExecutionProvider"])
+    session = open_onnxruntime(graph.model, onnxruntime_settings(1, join_int8=False), tmp_path)
     given = batches(config)
     beside = open_session(graph.model, tmp_path)
     for batch in given:
