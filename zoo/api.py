@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from zoo.checkpoints.files import model_files as model_files
     from zoo.checkpoints.files import onnx_file as onnx_file
     from zoo.checkpoints.files import weight_files as weight_files
-    from zoo.checkpoints.float16_weights import computed_in_float16 as computed_in_float16
-    from zoo.checkpoints.float16_weights import widen_float16 as widen_float16
     from zoo.checkpoints.model_config import ModelConfig as ModelConfig
     from zoo.checkpoints.model_config import read_config as read_config
     from zoo.checkpoints.onnx_files import read_onnx as read_onnx
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from zoo.checkpoints.onnx_weights import load_onnx_weights as load_onnx_weights
     from zoo.checkpoints.onnx_weights import map_onnx_tensor as map_onnx_tensor
     from zoo.checkpoints.safetensors import read_safetensors as read_safetensors
+    from zoo.checkpoints.small_weights import computed_in_float16 as computed_in_float16
+    from zoo.checkpoints.small_weights import widen_weights as widen_weights
     from zoo.cpus import cpu_flags as cpu_flags
     from zoo.cpus import usable_threads as usable_threads
     from zoo.errors import InputError as InputError
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "zoo.checkpoints.digests": ("Digests",),
     "zoo.checkpoints.files": ("fingerprint", "float32_bytes", "has_safetensors", "model_files", "onnx_file", "weight_files"),
-    "zoo.checkpoints.float16_weights": ("computed_in_float16", "widen_float16"),
+    "zoo.checkpoints.small_weights": ("computed_in_float16", "widen_weights"),
     "zoo.checkpoints.model_config": ("ModelConfig", "read_config"),
     "zoo.checkpoints.onnx_files": ("read_onnx",),
     "zoo.checkpoints.onnx_weights": ("load_onnx", "load_onnx_weights", "map_onnx_tensor"),

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from zoo.api import Job, computed_in_float16, load_onnx_weights, model_files, widen_float16
+from zoo.api import Job, computed_in_float16, load_onnx_weights, model_files, widen_weights
 
 LARGEST_SINGLE_FILE = 2_000_000_000
 """protobuf cannot hold more than 2 GiB in one message; weights past this go into a file of their own."""
@@ -111,7 +111,7 @@ def by_head(model: Path, target: Path) -> tuple[Path, list[str]]:
 def widened(model: Path, target: Path) -> Path:
     """The model with weights that are stored in fewer bits and widened before use made float32, or the model itself where there are none.
 
-    What widens them hides the weights from fusion and quantisation, and make a float32 model look like a float16 one.
+    What widens them hides the weights from fusion and quantisation, and makes a float32 model look like a float16 one.
     """
     import onnx
 
@@ -123,7 +123,7 @@ def widened(model: Path, target: Path) -> Path:
     load_onnx_weights(proto, model.parent)
     place = target.with_name(f"{target.name}-widened")
     place.mkdir()
-    write(widen_float16(proto), place / "model.onnx")
+    write(widen_weights(proto), place / "model.onnx")
     return place / "model.onnx"
 
 

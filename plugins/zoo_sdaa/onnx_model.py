@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.api import NotInstalledError, Precision, ZooError, computed_in_float16, load_onnx, widen_float16
+from zoo.api import NotInstalledError, Precision, ZooError, computed_in_float16, load_onnx, widen_weights
 from zoo_sdaa.topological_order import sort_nodes
 
 
 def load_model(model: Path) -> Any:
     """The whole ModelProto, with weights that lie in files beside it. Those that are only stored as float16 are made float32."""
     loaded = _read(model, weights=True)
-    return loaded if computed_in_float16(loaded.graph) else widen_float16(loaded)
+    return loaded if computed_in_float16(loaded.graph) else widen_weights(loaded)
 
 
 def load_graph(model: Path) -> Any:

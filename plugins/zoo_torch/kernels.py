@@ -56,7 +56,7 @@ class Elementwise(Protocol):
     def add_then_norm(
         self, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """X + y, and its LayerNorm."""
+        """The sum x + y, and its LayerNorm."""
         ...
 
     def gelu_gate(self, x: torch.Tensor) -> torch.Tensor:

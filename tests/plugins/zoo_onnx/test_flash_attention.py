@@ -24,11 +24,11 @@ ATTENTIONS = 5
 @pytest.fixture
 def model(exported: Path) -> Any:
     """The shipped graph with its weights in it, in float32."""
-    from zoo.api import load_onnx_weights, widen_float16
+    from zoo.api import load_onnx_weights, widen_weights
 
     proto = onnx.load(exported / "model.onnx", load_external_data=False)
     load_onnx_weights(proto, exported)
-    return widen_float16(proto)
+    return widen_weights(proto)
 
 
 def joined(model: Any) -> tuple[Any, int]:

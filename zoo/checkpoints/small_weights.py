@@ -27,9 +27,8 @@ def computed_in_float16(graph: Any) -> list[str]:
     return sorted(computed)
 
 
-def widen_float16(model: Any) -> Any:
-    """``model`` with stored float16 weights made float32, without the casts that follow them,
-    and with bytes that are looked up made what they stand for.
+def widen_weights(model: Any) -> Any:
+    """``model`` with weights that are stored in fewer bits made float32: float16 without the casts behind it, and bytes that are looked up.
 
     ``model`` is changed; the data of its weights must be loaded, and ``computed_in_float16`` must find nothing in it.
     """

@@ -1,4 +1,4 @@
-"""Weights that are only stored in float16 are told from a graph that computes in it, by one rule for every plugin."""
+"""Weights that are only stored in fewer bits are made float32, and told from what a graph computes in, by one rule for every plugin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.api import Job, computed_in_float16, open_onnxruntime, widen_float16
+from zoo.api import Job, computed_in_float16, open_onnxruntime, widen_weights
 from zoo.onnx_runtime import onnxruntime_settings
 
 onnx = pytest.importorskip("onnx")
@@ -65,7 +65,7 @@ def stored_types(model: Any) -> set[int]:
 def test_stored_weights_become_float32_and_the_result_stays(stored: Any) -> None:
     before = result(stored)
     assert computed_in_float16(stored.graph) == []
-    wide = widen_float16(stored)
+    wide = widen_weights(stored)
     assert stored_types(wide) == {FLOAT}
     assert "Cast" not in {each.op_type for each in wide.graph.node}
     assert result(wide).tolist() == before.tolist()
@@ -90,7 +90,7 @@ def test_what_a_graph_inside_a_node_reads_is_still_there() -> None:
     ]
     model = graph_with(nodes, w=WEIGHT, yes=np.array(True))
     before = result(model)
-    assert result(widen_float16(model)).tolist() == before.tolist()
+    assert result(widen_weights(model)).tolist() == before.tolist()
 
 
 CODES = np.random.default_rng(0).integers(0, 256, (3, 2)).astype(np.uint8)
@@ -105,7 +105,7 @@ LOOKED_UP = [
 def test_bytes_that_are_looked_up_become_what_they_stand_for() -> None:
     model = graph_with(LOOKED_UP, w=CODES, table=TABLE)
     before = result(model)
-    wide = widen_float16(model)
+    wide = widen_weights(model)
     assert [each.op_type for each in wide.graph.node] == ["MatMul"]
     assert [tensor.name for tensor in wide.graph.initializer] == ["w"]
     assert result(wide).tolist() == before.tolist()
@@ -122,7 +122,7 @@ def test_bytes_that_are_read_in_another_way_too_stay_bytes(more: list[Any]) -> N
     nodes = [*LOOKED_UP[:2], node("MatMul", "x wide", "p"), *more]
     model = graph_with(nodes, w=CODES, table=TABLE, other=TABLE[::-1].copy())
     before = result(model)
-    wide = widen_float16(model)
+    wide = widen_weights(model)
     assert {tensor.data_type for tensor in wide.graph.initializer if tensor.name == "w"} == {onnx.TensorProto.UINT8}
     assert result(wide).tolist() == before.tolist()
 
@@ -133,7 +133,7 @@ def test_looked_up_bytes_that_a_graph_inside_a_node_reads_are_still_there() -> N
     nodes = [*LOOKED_UP[:2], node("If", "yes", "y", then_branch=inner, else_branch=inner)]
     model = graph_with(nodes, w=CODES, table=TABLE, yes=np.array(True))
     before = result(model)
-    assert result(widen_float16(model)).tolist() == before.tolist()
+    assert result(widen_weights(model)).tolist() == before.tolist()
 
 
 def test_half_makes_float16_of_a_file_that_only_stores_its_weights_so(tmp_path: Path) -> None:
